@@ -1,0 +1,40 @@
+"""What the workbench knows of a method: a handful of functions under one name.
+
+Goes in: what a capability package defines. Comes out: one frozen record that the workbench, the panels, the CLI and the API
+look things up in. Knows nothing of how a method works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend.resources import Resources
+from backend.types import Event, Finding, RunContext, RunRecord, RunRequest, Verdict
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method by name.
+
+    `run(request, context, models)` yields events; `models` maps role to a loaded model.
+    `check(request, resources)` raises `InvalidRequest` or returns what is known before the run (lint findings).
+    `baselines(request)` gives the same request with the neutral options; `lane(request)` names a request's lane in plain words.
+    `verdict(records)` compares the lanes of one group, first lane first.
+    `inspect(request, models, ids, position, k)` recomputes the step that chose `ids[position]` (answer ids) and returns the top k.
+    A job belongs to the workbench, not to a page, and gives way between its events.
+    """
+
+    name: str
+    title: str
+    question: str
+    Options: type
+    roles: tuple[str, ...]
+    run: Callable[[RunRequest, RunContext, Mapping[str, Any]], Iterator[Event]]
+    check: Callable[[RunRequest, Resources], list[Finding]]
+    baselines: Callable[[RunRequest], list[RunRequest]]
+    lane: Callable[[RunRequest], str]
+    verdict: Callable[[Sequence[RunRecord]], Verdict]
+    inspect: Callable[[RunRequest, Mapping[str, Any], Sequence[int], int, int], dict[str, Any]] | None = None
+    job: bool = False
