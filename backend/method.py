@@ -23,6 +23,7 @@ class Method:
     `baselines(request)` gives the same request with the neutral options; `lane(request)` names a request's lane in plain words.
     `verdict(records)` compares the lanes of one group, first lane first.
     `inspect(request, models, ids, position, k)` recomputes the step that chose `ids[position]` (answer ids) and returns the top k.
+    `warm(request, models)` makes ready what a first run would pay for and the next ones would not (a worker process, kernels).
     A job belongs to the workbench, not to a page, and gives way between its events.
     """
 
@@ -37,4 +38,5 @@ class Method:
     lane: Callable[[RunRequest], str]
     verdict: Callable[[Sequence[RunRecord]], Verdict]
     inspect: Callable[[RunRequest, Mapping[str, Any], Sequence[int], int, int], dict[str, Any]] | None = None
+    warm: Callable[[RunRequest, Mapping[str, Any]], None] | None = None
     job: bool = False

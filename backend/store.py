@@ -184,6 +184,14 @@ class Store:
                 raise WorkbenchError(f"There is no run {run_id} here.")
             return record(rows[0], self._lines(db, run_id))
 
+    def find(self, run_id: str) -> RunRecord:
+        """A run by its id alone, for the process that ran it: the id is unguessable, but pages go through `get`."""
+        with self._open() as db:
+            rows = list(db.query("SELECT * FROM runs WHERE id = ?", [run_id]))
+            if not rows:
+                raise WorkbenchError(f"There is no run {run_id} here.")
+            return record(rows[0], self._lines(db, run_id))
+
     def runs(self, owner: str, method: str | None = None, status: str | None = None, text: str | None = None,
              limit: int = 50, offset: int = 0) -> list[RunRecord]:  # fmt: skip
         """Runs of one owner, newest first, without their lines; `text` is searched in prompts and outputs."""

@@ -151,7 +151,8 @@ def never() -> bool:
 @dataclass(frozen=True)
 class RunContext:
     """Who runs it and where; never part of a replay. `clock` gives seconds and stands still while others have the device;
-    `cancelled` says whether to stop; `control` hands over (once) what the page put in the mailbox."""
+    `cancelled` says whether to stop; `control` hands over (once) what the page put in the mailbox; `earlier` are the lines that a
+    resumed job already has."""
 
     owner: str = "local"
     session: str | None = None
@@ -161,6 +162,7 @@ class RunContext:
     clock: Callable[[], float] = time.perf_counter
     cancelled: Callable[[], bool] = never
     control: Callable[[], Mapping[str, Any]] = dict
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

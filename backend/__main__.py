@@ -1,0 +1,215 @@
+"""The command line: `python -m backend run | models | history | bench`.
+
+Goes in: arguments. Comes out: JSON lines (`run`), tables for people, one JSON line at the end of `bench`; exit codes 0 completed,
+1 failed, 2 not a valid request. Only here is anything printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from backend import commands
+from backend.errors import InvalidRequest, WorkbenchError
+from backend.paths import assets_dir, data_dir
+from backend.types import Failed, RunContext, RunRequest
+
+COMPLETED, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m backend", description="Loupe from the command line.")
+    kept = "where models and runs live (default: LOUPE_DATA_DIR, else the user's data folder)"
+    top.add_argument("--data-dir", type=Path, default=None, help=kept)
+    commands_ = top.add_subparsers(dest="command", required=True)
+
+    run = commands_.add_parser("run", help="run a method and print its lines")
+    run.add_argument("method", help="structured, measure, …")
+    run.add_argument("--request", required=True, help="a JSON file, or - for standard input")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help='override one field: options.kind=regex, prompt="…"')
+    run.add_argument("--with-baselines", action="store_true", help="the neutral lanes too, then what the comparison says")
+    run.add_argument("--measure", type=int, metavar="REPEATS", help="repeat the group in turn and give intervals")
+
+    models = commands_.add_parser("models", help="list, get, describe").add_subparsers(dest="action", required=True)
+    models.add_parser("list", help="what this machine has or can always get")
+    for action, text in (("get", "bring a model's files"), ("describe", "a model's passport: parameters, memory, tokenizer, cache")):
+        models.add_parser(action, help=text).add_argument("id", help="smollm2, pocket/NAME, mine/NAME, a folder, a .gguf file, a hub id")
+
+    history = commands_.add_parser("history", help="list, show, export").add_subparsers(dest="action", required=True)
+    listing = history.add_parser("list", help="runs, newest first")
+    listing.add_argument("--method")
+    listing.add_argument("--status")
+    listing.add_argument("--text", help="words in prompt or output")
+    listing.add_argument("--limit", type=int, default=20)
+    listing.add_argument("--json", action="store_true", help="one JSON object a run")
+    history.add_parser("show", help="a run's lines").add_argument("run")
+    export = history.add_parser("export", help="a run and its group as one file of lines, as in assets/runs")
+    export.add_argument("run")
+    export.add_argument("--output", type=Path, help="a file (default: standard output)")
+
+    bench = commands_.add_parser("bench", help="figures against bars")
+    bench.add_argument("name", help="structured, startup")
+    bench.add_argument("--quick", action="store_true", help="minutes, the same bars on less data")
+    bench.add_argument("--schemas", type=Path, help="structured: another list of schemas (a folder or a .jsonl file)")
+    bench.add_argument("--walks", type=int, help="structured: random walks a schema")
+    bench.add_argument("--seed", type=int, default=None)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    where = args.data_dir or data_dir()
+    command = {"run": _run, "models": _models, "history": _history, "bench": _bench}[args.command]
+    try:
+        return command(args, where)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return COMPLETED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except WorkbenchError as error:
+        print(error, file=sys.stderr)
+        return INVALID if isinstance(error, InvalidRequest) else FAILED
+
+
+# run ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace, where: Path) -> int:
+    """Lines on standard output, how far a load is on standard error."""
+    try:
+        request = _request(args)
+    except InvalidRequest as error:
+        return _refuse(error)
+    from backend.house import open_workbench  # torch and transformers load only now
+
+    workbench = open_workbench(where, program="the command line")
+    try:
+        lines = _start(workbench, request, args)
+    except InvalidRequest as error:
+        workbench.close()
+        return _refuse(error)
+    try:
+        return _print_lines(lines)
+    finally:
+        workbench.close()
+
+
+def _request(args: argparse.Namespace) -> RunRequest:
+    try:
+        text = sys.stdin.read() if args.request == "-" else Path(args.request).read_text()
+    except OSError as error:
+        raise InvalidRequest(f"The request can't be read: {error}.", "request") from error
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"The request is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.", "request") from error
+    data = commands.override({"method": args.method, **data} if isinstance(data, dict) else data, args.set)
+    request = RunRequest.from_json(data)
+    if request.method != args.method:
+        raise InvalidRequest(f"The request is for {request.method!r}, not for {args.method!r}.", "method")
+    return request
+
+
+def _start(workbench: Any, request: RunRequest, args: argparse.Namespace) -> Iterator[str]:
+    context = RunContext(session=None)
+    if args.measure:
+        lanes = [*([request]), *workbench.baselines(request)]
+        job = workbench.measure_request(lanes, args.measure)
+        return workbench.follow(workbench.start_job(job, context))
+    if workbench.method(request.method).job:
+        return workbench.follow(workbench.start_job(request, context))
+    if args.with_baselines:
+        return workbench.run_group([request, *workbench.baselines(request)], context)
+    return workbench.run(request, context)
+
+
+def _refuse(error: InvalidRequest) -> int:
+    print(Failed(str(error), error.where).to_line())
+    return INVALID
+
+
+def _print_lines(lines: Iterator[str]) -> int:
+    code = COMPLETED
+    with _ending(lines):
+        for line in lines:
+            event = json.loads(line)
+            if event["event"] in ("progress", "queued"):
+                _say(commands.progress_text(event))
+                continue
+            _say("")
+            print(line, flush=True)
+            if event["event"] == "failed":
+                code = FAILED
+    return code
+
+
+@contextmanager
+def _ending(lines: Iterator[str]) -> Iterator[None]:
+    """Ctrl+C closes the stream, which stops the run and keeps what it has."""
+    try:
+        yield
+    finally:
+        if hasattr(lines, "close"):
+            lines.close()
+
+
+def _say(text: str) -> None:
+    """One status line on standard error, overwritten by the next; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+# models, history, bench --------------------------------------------------------------------------------------------------------------
+
+
+def _models(args: argparse.Namespace, where: Path) -> int:
+    from backend.model_source import get, list_models
+    from backend.models import describe
+
+    if args.action == "list":
+        print(commands.table(commands.model_rows(list_models(where, assets_dir()))))
+    elif args.action == "describe":
+        print(json.dumps(describe(args.id, where, assets_dir()).to_json(), indent=2, ensure_ascii=False))
+    else:
+        told = commands.Teller(_say, sys.stderr, time.monotonic)
+        folder = get(args.id, where, assets_dir(), told)
+        _say("")
+        print(f"{args.id} is in {folder}")
+    return COMPLETED
+
+
+def _history(args: argparse.Namespace, where: Path) -> int:
+    from backend.store import Store
+
+    store = Store(where)
+    try:
+        if args.action == "list":
+            records = store.runs("local", args.method, args.status, args.text, args.limit)
+            print("\n".join(commands.run_json(r) for r in records) if args.json else commands.table(commands.run_rows(records)))
+        elif args.action == "show":
+            print("\n".join(store.get(args.run, "local").lines))
+        else:
+            text = "\n".join(commands.exported(store, args.run, "local")) + "\n"
+            args.output.write_text(text) if args.output else print(text, end="")
+    finally:
+        store.close()
+    return COMPLETED
+
+
+def _bench(args: argparse.Namespace, where: Path) -> int:
+    from backend.bench import run_bench
+
+    asked = {name: getattr(args, name) for name in ("schemas", "walks", "seed") if getattr(args, name) is not None}
+    run_bench(args.name, args.quick, data_dir=where, **asked)
+    return COMPLETED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

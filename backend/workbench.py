@@ -1,0 +1,317 @@
+"""The one place that validates, admits, runs, stamps and records.
+
+Goes in: requests and contexts. Comes out: lines, and rows in the store. Panels, CLI, API and tests all run things here.
+Knows methods only through `Method`, models only through the pool; never imports gradio.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from backend import examples
+from backend.device import Device, Task
+from backend.errors import InvalidRequest, WorkbenchError
+from backend.inspection import Inspector
+from backend.jobs import JobState, job_state
+from backend.live import LiveRun, Stream
+from backend.method import Method
+from backend.model_service import ModelService
+from backend.prompt import render
+from backend.recorder import Recorder
+from backend.resources import Resources
+from backend.store import Store, new_id, now
+from backend.types import Done, Failed, Finding, Progress, Queued, RunContext, RunRequest, Started, Verdict
+
+log = logging.getLogger("loupe")
+PACKAGES = ("torch", "transformers", "xgrammar", "gradio", "sqlite-utils")
+
+
+class Workbench:
+    """Everything behind the pages. `methods` maps name to method; `program` names this process to others ("the app")."""
+
+    def __init__(self, data_dir: Path, methods: Mapping[str, Method], models: ModelService, store: Store, *, public: bool = False,
+                 program: str = "the app", clock: Callable[[], float] = time.perf_counter) -> None:  # fmt: skip
+        self.data_dir, self.methods, self.models, self.store, self.public = data_dir, dict(methods), models, store, public
+        self.resources = Resources()
+        self.device = Device(data_dir, program, clock)
+        self._clock = clock
+        self._runs: dict[str, LiveRun] = {}
+        self._jobs: dict[str, Task] = {}
+        self._inspector = Inspector(self)
+        self.versions = {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+    def close(self) -> None:
+        """End: short runs are cancelled, a running job is left to be resumed by the next start."""
+        for run in list(self._runs.values()):
+            if run.run_id not in self._jobs:
+                run.stream.cancel()
+        self.device.close()
+        self.resources.close()
+        self.models.close()
+        self.store.close()
+
+    # Before a run -------------------------------------------------------------------------------------------------------------
+
+    def method(self, name: str) -> Method:
+        if name not in self.methods:
+            raise InvalidRequest(f"There is no method {name!r}; there are {', '.join(sorted(self.methods))}.", "method")
+        return self.methods[name]
+
+    def check(self, request: RunRequest) -> list[Finding]:
+        """What is known before the run; raises `InvalidRequest` when the request can't run as it is written."""
+        method = self.method(request.method)
+        for role in method.roles:
+            if role not in request.models:
+                raise InvalidRequest(f"models.{role} is missing: {request.method} needs a model for it.", f"models.{role}")
+        if self.public:
+            self.models.check_public(request)
+        return method.check(request, self.resources)
+
+    def baselines(self, request: RunRequest) -> list[RunRequest]:
+        return self.method(request.method).baselines(request)
+
+    def lane(self, request: RunRequest) -> str:
+        return self.method(request.method).lane(request)
+
+    # Running ------------------------------------------------------------------------------------------------------------------
+
+    def run(self, request: RunRequest, context: RunContext) -> Iterator[str]:
+        """One run's lines. Closing the iterator cancels the run."""
+        stream = Stream()
+        live = self._admit(request, context, stream, self.check(request))
+        self._submit(stream, lambda: self._steps(live), live)
+        return self._follow(stream)
+
+    def run_group(self, requests: Sequence[RunRequest], context: RunContext) -> Iterator[str]:
+        """The lines of one lane after another, then what their comparison says. A failed lane does not stop the others."""
+        found = [self.check(request) for request in requests]
+        stream, group = Stream(), context.group or new_id()
+        lanes = [replace(context, group=group, lane=self.lane(request)) for request in requests]
+        lives = [self._admit(*admitted) for admitted in zip(requests, lanes, [stream] * len(found), found, strict=True)]
+        self._submit(stream, lambda: self._group_steps(lives, group), lives[0])
+        return self._follow(stream)
+
+    def start_job(self, request: RunRequest, context: RunContext) -> str:
+        """Start a job that outlives the page; returns its run id, to be followed or stopped."""
+        if not self.method(request.method).job:
+            raise InvalidRequest(f"{request.method} is a single run, not a job.", "method")
+        live = self._admit(request, context, Stream(), self.check(request))
+        self._submit_job(live)
+        return live.run_id
+
+    def resume_jobs(self) -> list[str]:
+        """Go on with the jobs that an earlier process left unfinished; returns their run ids."""
+        resumed = []
+        for run_id in self.store.interrupted:
+            record = self.store.find(run_id)
+            if record.request.method in self.methods and self.methods[record.request.method].job:
+                context = RunContext(record.owner, record.session, record.group, record.lane, record.parent_run_id, earlier=record.lines)
+                live = LiveRun(run_id, record.request, context, Stream())
+                self._runs[run_id] = live
+                self._submit_job(live)
+                resumed.append(run_id)
+        return resumed
+
+    def measure_request(self, requests: Sequence[RunRequest], repeats: int) -> RunRequest:
+        """The job that repeats these lanes in turn; the second one (the first baseline) is what the others are compared with."""
+        first = requests[0]
+        lanes = [*requests[2:], requests[0], *requests[1:2]]
+        models = {role: model for request in requests for role, model in request.models.items()}
+        options = {"lanes": [request.to_json() for request in lanes], "repeats": repeats}
+        return RunRequest("measure", first.prompt, models, first.sampling, options)
+
+    def _admit(self, request: RunRequest, context: RunContext, stream: Stream, findings: list[Finding]) -> LiveRun:
+        live = LiveRun(new_id(), request, context, stream, findings)
+        self.store.start(live.run_id, request, context, self.versions)
+        self._runs[live.run_id] = live
+        return live
+
+    def _submit(self, stream: Stream, steps: Callable[[], Iterator[None]], live: LiveRun) -> None:
+        def on_wait(place: int, note: str) -> None:
+            stream.emit(Queued(place, note).to_line(), False)
+
+        self.device.submit(Task(_ending(steps, stream), f"run {live.run_id}", on_wait, stream.cancelled))
+
+    def _submit_job(self, live: LiveRun) -> None:
+        def on_wait(place: int, note: str) -> None:
+            live.stream.emit(Queued(place, note).to_line(), False)
+
+        steps = _ending(lambda: self._steps(live, task), live.stream)
+        task = Task(steps, f"job {live.run_id}", on_wait, live.stream.cancelled, job=True)
+        self._jobs[live.run_id] = task
+        self.device.submit(task)
+
+    def _follow(self, stream: Stream) -> Iterator[str]:
+        try:
+            yield from stream.follow()
+        finally:
+            if not stream.ended:
+                stream.cancel()
+
+    # On the device thread -----------------------------------------------------------------------------------------------------
+
+    def _group_steps(self, lives: Sequence[LiveRun], group: str) -> Iterator[None]:
+        """Warm every model up once, then one lane after another; Stop ends the group."""
+        owner = lives[0].context.owner
+        for live in lives:
+            if live.stream.cancelled() and live is not lives[0]:
+                self._forget(live)
+                continue
+            yield from self._steps(live, warm=live is lives[0])
+        records, _ = self.store.group(group, owner)
+        if records:
+            verdict = self.method(lives[0].request.method).verdict(records)
+            self.store.set_verdict(group, verdict)
+            lives[0].stream.emit(verdict_line(verdict, group))
+
+    def _forget(self, live: LiveRun) -> None:
+        """A lane that Stop kept from starting leaves no row."""
+        self._runs.pop(live.run_id, None)
+        self.store.delete(live.run_id, live.context.owner)
+
+    def _steps(self, live: LiveRun, task: Task | None = None, warm: bool = True) -> Iterator[None]:
+        """One run from loading to its row; the `finally` is the only place that records an end."""
+        clock = (lambda: self._clock() - task.paused_s) if task else self._clock
+        context = replace(live.context, clock=clock, cancelled=live.stream.cancelled, control=live.take)
+        recorder = Recorder(self.store, live.run_id, live.stream.emit, clock)
+        try:
+            if live.stream.cancelled():
+                recorder.write(Done("cancelled", ""))
+                return
+            method = self.method(live.request.method)
+            with self.models.holding(live.request.models):
+                models = self._load(live, recorder)
+                if warm and method.warm is not None:
+                    method.warm(live.request, models)
+                self._begin(live, recorder, models)
+                yield
+                with closing(method.run(live.request, context, models)) as events:
+                    for event in events:
+                        recorder.write(event)
+                        yield
+        except WorkbenchError as error:
+            recorder.write(Failed(str(error), error.where))
+        except Exception as error:
+            recorder.write(Failed(f"Loupe itself broke here ({type(error).__name__}: {error}). The log has the details."))
+            log.exception("run %s broke", live.run_id)
+        finally:
+            self._end(live, recorder, left=task is not None and self.device.closing and recorder.outcome is None)
+
+    def _end(self, live: LiveRun, recorder: Recorder, left: bool) -> None:
+        self._runs.pop(live.run_id, None)
+        self._jobs.pop(live.run_id, None)
+        if left:
+            recorder.leave()
+        else:
+            recorder.finish(live.stream.cancelled())
+
+    def _load(self, live: LiveRun, recorder: Recorder) -> Mapping[str, Any]:
+        def progress(done: float, total: float | None, note: str) -> None:
+            recorder.write(Progress(done, total, note))
+
+        return self.models.load_all(live.request.models, progress)
+
+    def _begin(self, live: LiveRun, recorder: Recorder, models: Mapping[str, Any]) -> None:
+        lines = {role: model.line() for role, model in models.items()}
+        device = ", ".join(sorted({str(line["device"]) for line in lines.values()})) or "cpu"
+        self.store.running(live.run_id, lines, device)
+        recorder.restart_clock()
+        if live.context.earlier:
+            return  # a resumed job goes on in its own lines
+        first = next(iter(models.values()), None)
+        rendered = render(live.request.prompt, first.tokenizer) if first is not None else None
+        recorder.write(
+            Started(
+                live.run_id, live.context.group, live.context.lane or self.lane(live.request), live.request.method, lines,
+                [list(piece) for piece in rendered.pieces] if rendered else [], now(), list(rendered.warnings) if rendered else None,
+            )  # fmt: skip
+        )
+        for finding in live.findings:
+            recorder.write(finding)
+
+    # Looking inside, controls, jobs -------------------------------------------------------------------------------------------
+
+    def inspect(self, run_id: str, position: int, k: int = 10, owner: str | None = None) -> dict[str, Any]:
+        """The step that chose the answer token at `position`, recomputed: the top k before and after the method's doing."""
+        return self._inspector.inspect(run_id, position, k, owner)
+
+    def branch(self, run_id: str, position: int, token_id: int, owner: str | None = None) -> RunRequest:
+        """The same request, continued from `position` with another token there."""
+        return self._inspector.branch(run_id, position, token_id, owner)
+
+    def control(self, run_id: str, name: str, value: Any) -> None:
+        """Put a value in the run's mailbox; the method reads it at its next step."""
+        if run_id not in self._runs:
+            raise WorkbenchError("This run has ended; its controls no longer do anything.")
+        self._runs[run_id].post(name, value)
+
+    def follow(self, run_id: str) -> Iterator[str]:
+        """The lines of a job that is under way, or the stored ones of a run that has ended."""
+        live = self._runs.get(run_id)
+        return live.stream.follow() if live is not None else iter(self.store.find(run_id).lines)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run or a job to stop; it keeps what it has."""
+        if run_id in self._runs:
+            self._runs[run_id].stream.cancel()
+
+    stop_job = cancel
+
+    def jobs(self) -> list[JobState]:
+        """Jobs that run or wait, the running one first."""
+        return [job_state(self._runs[run_id], self.methods) for run_id in list(self._jobs) if run_id in self._runs]
+
+    def lines(self, run_id: str, owner: str) -> list[str]:
+        """The stored lines of a run of one's own."""
+        return list(self.store.get(run_id, owner).lines)
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Do a short piece of model work on the device thread, in its turn, and return what it gives."""
+        answer: Future[Any] = Future()
+
+        def steps() -> Iterator[None]:
+            try:
+                answer.set_result(work())
+            except Exception as error:  # carried over to the caller's thread and raised there
+                answer.set_exception(error)
+            yield
+
+        self.device.submit(Task(steps, "a look inside", lambda place, note: None, lambda: False))
+        return answer.result()
+
+    def examples(self) -> list[examples.Example]:
+        return examples.load()
+
+
+def verdict_line(verdict: Verdict, group: str) -> str:
+    data = {"event": "verdict", "group": group, "sentence": verdict.sentence, "figures": dict(verdict.figures), "holds": verdict.holds}
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _ending(steps: Callable[[], Iterator[None]], stream: Stream) -> Callable[[], Iterator[None]]:
+    """The same steps; the stream ends with them, however they end."""
+
+    def run() -> Iterator[None]:
+        try:
+            yield from steps()
+        finally:
+            stream.end()
+
+    return run
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
