@@ -48,7 +48,7 @@ class Detokenizer:
         """Make the tokens just released the context of the next ones, if they have a text of their own to stand in front with."""
         fresh = self._window[self._n_context :]
         text = self._decode(fresh)
-        if text.strip() and not text.startswith(REPLACEMENT):
+        if text and not text.startswith(REPLACEMENT):
             self._window, self._released = fresh, len(text)
         self._n_context = len(self._window)
 

@@ -58,13 +58,20 @@ def grouped_attention(
     return mixed.view(n, h, t, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
+def packs_weights(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether something is to be won: on a CPU, in bf16, with kernels for it."""
+    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return False
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def pack_weights(model: PreTrainedModel) -> int:
     """Lay out the weights of all linear layers the way the CPU's bf16 kernels want them, once instead of at every call.
 
     Returns the bytes it took (as much again as the layers have), 0 where nothing is to be won: not on a CPU, not bf16, no bf16 kernels.
     A layer whose weight was changed, or that needs a gradient, goes the old way.
     """
-    if model.device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not packs_weights(model.device, torch.bfloat16):
         return 0
     layers = [m for m in model.modules() if type(m) is torch.nn.Linear and m.weight.dtype == torch.bfloat16]
     for layer in layers:

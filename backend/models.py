@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from backend.errors import InvalidRequest, ModelError
+from backend.fast_forward import group_query_heads, pack_weights, packs_weights
 from backend.gguf_convert import quiet
 from backend.memory import default_budget, default_device
 from backend.model_dtype import choose_dtype
@@ -67,13 +68,16 @@ class Plan:
     id: str
     n_parameters: int
     dtype: torch.dtype
+    packed: bool = False
 
     @property
     def bytes(self) -> int:
-        return self.n_parameters * self.dtype.itemsize
+        """Weights, and as much again where the CPU's bf16 kernels get them laid out their way (`fast_forward.pack_weights`)."""
+        return self.n_parameters * self.dtype.itemsize * (2 if self.packed else 1)
 
     def __str__(self) -> str:
-        return f"{self.id} {_size(self.bytes)} ({self.n_parameters:,} parameters in {_name(self.dtype)})"
+        twice = ", laid out twice" if self.packed else ""
+        return f"{self.id} {_size(self.bytes)} ({self.n_parameters:,} parameters in {_name(self.dtype)}{twice})"
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class ModelPool:
     def _plan(self, model_id: str, report: Report) -> Plan:
         folder = self._folder(model_id, report)
         n_parameters = count_parameters(skeleton(model_id, load_config(model_id, folder)))
-        return Plan(model_id, n_parameters, choose_dtype(self.device, n_parameters, self.data_dir, self._dtype))
+        dtype = choose_dtype(self.device, n_parameters, self.data_dir, self._dtype)
+        return Plan(model_id, n_parameters, dtype, packed=packs_weights(self.device, dtype))
 
     def _folder(self, model_id: str, report: Report) -> Path:
         """Where config and tokenizer lie; a model of the Hub brings no weights yet, so that one too large is refused first."""
@@ -164,6 +169,9 @@ class ModelPool:
         folder = get(plan.id, self.data_dir, self.assets_dir, report)
         tokenizer = load_tokenizer(plan.id, folder)
         model = load_weights(plan, folder, self.device)
+        if plan.packed:
+            pack_weights(model)
+            group_query_heads(model)
         width, digest = logit_width(model), cached_hash(weight_files(plan.id, folder), self.data_dir)
         report(1, 1, f"loading {plan.id}")
         return LoadedModel(

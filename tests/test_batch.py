@@ -17,9 +17,10 @@ from tests.test_decoder import CLOSE, PAIRS, random_ids
 
 
 def random_prompts(rng: random.Random, shared: int) -> list[list[int]]:
-    """One to five prompts of 1 to 12 own tokens behind `shared` common ones."""
+    """Three to five prompts behind `shared` common tokens; the first has 12 own ones, the second one, the others between."""
     prefix = random_ids(rng, shared)
-    return [prefix + random_ids(rng, rng.randint(1, 12)) for _ in range(rng.randint(1, 5))]
+    n_own = [12, 1, *(rng.randint(1, 12) for _ in range(rng.randint(1, 3)))]
+    return [prefix + random_ids(rng, n) for n in n_own]
 
 
 def one_by_one(model, prompt, sampling, stop_ids, seed):
@@ -31,10 +32,11 @@ def one_by_one(model, prompt, sampling, stop_ids, seed):
 
 
 @pytest.mark.parametrize(("family", "attention"), PAIRS)
-@pytest.mark.parametrize("shared", [0, 2 * WINDOW])
+@pytest.mark.parametrize("shared", [0, 3, 2 * WINDOW])
 def test_logits_of_all_rows_equal_one_by_one_while_rows_drop_out(family, attention, shared):
+    """Padding is at most 11 tokens, so a short row keeps some, none or most of the shared prefix in the columns laid."""
     model, rng = build(family, attention), random.Random(shared)
-    contexts = random_prompts(rng, shared) + [random_ids(rng, 2 * shared + 3)]
+    contexts = random_prompts(rng, shared)
     rows = Rows(model, contexts)
     for step in range(WINDOW + 4):
         expected = torch.stack([uncached_logits(model, ids)[-1] for ids in contexts])
@@ -53,7 +55,7 @@ def test_logits_of_all_rows_equal_one_by_one_while_rows_drop_out(family, attenti
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_generated_ids_equal_one_by_one(family, temperature):
     model, rng = build(family), random.Random(3)
-    prompts = random_prompts(rng, 5) + [[7]]
+    prompts = random_prompts(rng, WINDOW + 2)
     sampling = SamplingParams(temperature=temperature, top_p=0.95, top_k=40, max_new_tokens=WINDOW + 4)
     seeds, stop_ids = list(range(len(prompts))), set(range(6))
     expected = [one_by_one(model, prompt, sampling, stop_ids, seed) for prompt, seed in zip(prompts, seeds, strict=True)]

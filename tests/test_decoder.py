@@ -128,7 +128,9 @@ def test_a_forward_that_breaks_off_leaves_a_usable_decoder():
     with pytest.raises(MemoryError):
         decoder.logits([5, 6, 7, 8])
     hook.remove()
-    torch.testing.assert_close(decoder.logits([5, 6, 7, 8]), uncached_logits(model, [5, 6, 7, 8])[-1:], **CLOSE)
+    for ids in ([5, 6, 7, 8], [5, 6, 7, 8, 9], [5, 6, 3]):
+        torch.testing.assert_close(decoder.logits(ids), uncached_logits(model, ids)[-1:], **CLOSE)
+    assert decoder.n_computed == 3 + 4 + 1 + 1
 
 
 def test_logits_are_float32_without_gradient_in_any_dtype():

@@ -23,10 +23,12 @@ def sequences(tokenizer, rng):
     """Random ids (two of them unknown to the tokenizer), pieces of real texts, and runs rich in byte tokens."""
     size = len(tokenizer)
     byte_ids = [i for i in range(size) if BYTE_TOKEN.fullmatch(tokenizer.convert_ids_to_tokens(i) or "")] or range(size)
-    for _ in range(250):
+    empty = tokenizer.get_vocab().get("", 0)
+    for _ in range(200):
         length = rng.randint(0, 25)
         yield [rng.randrange(size + 2) for _ in range(length)]
         yield tokenizer(rng.choice(TEXTS))["input_ids"][rng.randint(0, 5) :][:length]
+        yield [rng.choice([empty, rng.randrange(size)]) for _ in range(length)]
         yield [rng.choice(byte_ids) if rng.random() < 0.6 else rng.randrange(size + 2) for _ in range(length)]
 
 

@@ -44,6 +44,7 @@ def byte_fallback(decoder: decoders.Decoder) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(TEXTS * 5, trainer)
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in BYTES]
+    state["model"]["vocab"][""] = len(state["model"]["vocab"])  # a few real vocabularies have an empty token
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.decoder = decoder
     tokenizer.add_tokens(["  dbl", "▁▁"])

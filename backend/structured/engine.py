@@ -149,6 +149,15 @@ class GrammarEngine:
             self._reading = self._worker.send(wire.SETUP, b"", START_LIMIT_S, "Starting XGrammar")
         return self._worker
 
+    def _at_rest(self) -> WorkerProcess:
+        """A worker that has read its vocabulary and answered everything; a new one, if another session's step had to be stopped."""
+        worker = self._living()
+        with contextlib.suppress(EngineError):
+            worker.drain()
+        worker = self._living()
+        self._finish_reading(worker)
+        return worker
+
     def _finish_reading(self, worker: WorkerProcess) -> None:
         """Wait for the imports and the vocabulary; later workers get the form that is read four times faster."""
         if self._reading is None:
@@ -156,7 +165,9 @@ class GrammarEngine:
         reading, self._reading = self._reading, None
         op, payload = worker.wait(reading)
         if op == wire.ERROR:
-            raise ModelError(f"XGrammar can't read this model's vocabulary: {messages.explain('', payload.decode())}")
+            said = f"XGrammar can't read this model's vocabulary: {messages.explain('', payload.decode())}"
+            worker.kill(said)
+            raise ModelError(said)
         if payload and self._setup is not None:
             kept = {key: value for key, value in self._setup.items() if key != "tokenizer"}
             self._setup = {**kept, "serialized": payload.decode()}
@@ -164,11 +175,8 @@ class GrammarEngine:
     def _ask(self, op: int, grammar: Grammar, doing: str) -> bytes:
         """Send a grammar to a worker at rest and wait for what it says of it."""
         called = time.monotonic()
-        worker = self._living()
-        self._finish_reading(worker)
-        worker.drain()
-        waited = time.monotonic() - called
-        most = self._limits.compile_s
+        worker = self._at_rest()
+        waited, most = time.monotonic() - called, self._limits.compile_s
         limit_s = max(most / 2, min(most, most + START_SLACK_S - waited))
         op, payload = worker.wait(worker.send(op, json.dumps(asdict(grammar)).encode(), limit_s, doing))
         if op == wire.ERROR:

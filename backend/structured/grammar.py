@@ -21,9 +21,10 @@ FIELD = "options.grammar"
 MAX_CHARS = 4_000_000
 MAX_REPEAT = 1_000_000  # above this an engine expands the repeat until memory is gone
 
-# A repeat bound, but not one that stands inside an escape, a class or (EBNF only) a string literal.
-_REGEX_REPEAT = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}", re.DOTALL)
-_EBNF_REPEAT = re.compile(r'#[^\n]*|"(?:\\.|[^"\\\n])*"|\[(?:\\.|[^\]\\\n])*\]|\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}')
+# A repeat, after what may hold braces that are none: an escape, a class, (EBNF) a comment or literal. Each alternative matches also
+# if it is never closed, so that the search is linear in the text whatever a person pastes.
+_REGEX_REPEAT = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]?|\{([\d\s,]*)\}", re.DOTALL)
+_EBNF_REPEAT = re.compile(r'#[^\n]*|"(?:\\.|[^"\\\n])*"?|\[(?:\\.|[^\]\\\n])*\]?|\{([\d\s,]*)\}')
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _patterns(data: Any) -> Iterator[str]:
 
 def _check_repeats(text: str, repeats: re.Pattern[str]) -> None:
     for match in repeats.finditer(text):
-        for bound in match.groups():
-            if bound and (len(bound) > 9 or int(bound) > MAX_REPEAT):
-                shown = bound if len(bound) <= 20 else f"{bound[:20]}…"
+        for bound in (match[1] or "").split(","):
+            digits = bound.strip().lstrip("0")
+            if digits.isdecimal() and (len(digits) > 9 or int(digits) > MAX_REPEAT):
+                shown = digits if len(digits) <= 20 else f"{digits[:20]}…"
                 raise InvalidRequest(f"A repeat count must be at most {MAX_REPEAT:,}, got {shown} at character {match.start() + 1}.", FIELD)

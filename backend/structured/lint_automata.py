@@ -44,7 +44,8 @@ class Automaton:
     """States are numbers. `chars[s]` are (test, target) edges, `free[s]` edges that read nothing, `tied[s]` those at an anchor."""
 
     engine: bool
-    tests: list[tuple[Any, Any]]
+    counted: bool  # the pattern spells `{0,}` or `{1,}`, which the engine does not treat like `*` and `+`
+    tests: dict[str, tuple[int, Any, Any]]
     chars: list[list[tuple[int, int]]] = field(default_factory=list)
     free: list[list[int]] = field(default_factory=list)
     tied: list[list[tuple[Any, int]]] = field(default_factory=list)
@@ -56,6 +57,11 @@ class Automaton:
             edges.append([])
         return len(self.chars) - 1
 
+    def test(self, code: Any, argument: Any) -> int:
+        """The number of a test of one letter; equal tests share it (a counted repeat holds hundreds of copies)."""
+        name = f"{code} {argument}"
+        return self.tests.setdefault(name, (len(self.tests), code, argument))[0]
+
     def join(self, sources: list[int], target: int) -> None:
         for source in sources:
             self.free[source].append(target)
@@ -63,14 +69,17 @@ class Automaton:
 
 @dataclass(frozen=True)
 class Piece:
+    """A part of an automaton. `first_ends` are those that may stand first in the engine's list, where `(…)?` puts its edge."""
+
     start: int
     ends: list[int]
+    first_ends: list[int]
 
 
-def counterexample(tree: Any) -> str | None:
+def counterexample(tree: Any, counted: bool = False) -> str | None:
     """A text that the engine writes for this pattern although it does not match; `None` if there is none, or none was found."""
-    tests: list[tuple[Any, Any]] = []
-    engine, judge = Automaton(True, tests), Automaton(False, tests)
+    tests: dict[str, tuple[int, Any, Any]] = {}
+    engine, judge = Automaton(True, counted, tests), Automaton(False, counted, tests)
     try:
         written, wanted = _sequence(engine, tree), _sequence(judge, tree)
     except TooLarge:
@@ -82,23 +91,22 @@ def _sequence(net: Automaton, tree: Any) -> Piece:
     pieces = [_element(net, code, argument) for code, argument in tree]
     if not pieces:
         alone = net.state()
-        return Piece(alone, [alone])
+        return Piece(alone, [alone], [alone])
     for before, after in zip(pieces, pieces[1:], strict=False):
         net.join(before.ends, after.start)
-    return Piece(pieces[0].start, pieces[-1].ends)
+    return Piece(pieces[0].start, pieces[-1].ends, pieces[-1].first_ends)
 
 
 def _element(net: Automaton, code: Any, argument: Any) -> Piece:
     if code in (codes.LITERAL, codes.NOT_LITERAL, codes.ANY, codes.IN):
         start, end = net.state(), net.state()
-        net.tests.append((code, argument))
-        net.chars[start].append((len(net.tests) - 1, end))
-        return Piece(start, [end])
+        net.chars[start].append((net.test(code, argument), end))
+        return Piece(start, [end], [end])
     if code is codes.BRANCH:
         start, options = net.state(), [_sequence(net, option) for option in argument[1]]
         for option in options:
             net.join([start], option.start)
-        return Piece(start, [end for option in options for end in option.ends])
+        return Piece(start, [end for option in options for end in option.ends], options[0].first_ends)
     if code is codes.SUBPATTERN:
         return _sequence(net, argument[-1])
     if code in REPEATS:
@@ -114,14 +122,14 @@ def _anchor(net: Automaton, code: Any, argument: Any) -> Piece:
         net.free[start].append(end)
     else:
         net.tied[start].append((argument, end))
-    return Piece(start, [end])
+    return Piece(start, [end], [end])
 
 
 def _repeat(net: Automaton, low: int, high: Any, inner: Any) -> Piece:
     unbounded = high is codes.MAXREPEAT
     if not unbounded and high == 0:
         return _sequence(net, [])
-    if unbounded and low < 2:
+    if unbounded and low < 2 and not (net.engine and net.counted):
         return _loop(net, _sequence(net, inner), low)
     if unbounded:
         return _at_least(net, low, inner)
@@ -131,7 +139,9 @@ def _repeat(net: Automaton, low: int, high: Any, inner: Any) -> Piece:
     for before, after in zip(copies, copies[1:], strict=False):
         net.join(before.ends, after.start)
     ends = [end for copy in copies[max(low, 1) - 1 :] for end in copy.ends]
-    return _or_nothing(net, Piece(copies[0].start, ends)) if low == 0 else Piece(copies[0].start, ends)
+    # The engine keeps these ends in a hash set: any of them may stand first.
+    whole = Piece(copies[0].start, ends, ends)
+    return _or_nothing(net, whole) if low == 0 else whole
 
 
 def _loop(net: Automaton, piece: Piece, low: int) -> Piece:
@@ -141,28 +151,28 @@ def _loop(net: Automaton, piece: Piece, low: int) -> Piece:
     hub = net.state()
     net.join([*piece.ends], hub)
     net.join([hub], piece.start)
-    return Piece(hub, [hub])
+    return Piece(hub, [hub], [hub])
 
 
 def _or_nothing(net: Automaton, piece: Piece) -> Piece:
     start = net.state()
     net.join([start], piece.start)
-    return Piece(start, [*piece.ends, start])
+    return Piece(start, [*piece.ends, start], [*piece.ends, start])
 
 
 def _optional(net: Automaton, piece: Piece) -> Piece:
     if net.engine:
-        for end in piece.ends:
+        for end in piece.first_ends:
             net.join([piece.start], end)
         return piece
     start, end = net.state(), net.state()
     net.join([start], piece.start)
     net.join([start, *piece.ends], end)
-    return Piece(start, [end])
+    return Piece(start, [end], [end])
 
 
 def _at_least(net: Automaton, low: int, inner: Any) -> Piece:
-    copies = [_sequence(net, inner) for _ in range(low)]
+    copies = [_sequence(net, inner) for _ in range(max(low, 2))]
     for before, after in zip(copies, copies[1:], strict=False):
         net.join(before.ends, after.start)
     last = copies[-1]
@@ -171,7 +181,9 @@ def _at_least(net: Automaton, low: int, inner: Any) -> Piece:
             net.join(last.ends, end)
     else:
         net.join(last.ends, last.start)
-    return Piece(copies[0].start, last.ends)
+    ends = [*last.ends, *(copies[0].ends if low < 2 else ())]
+    whole = Piece(copies[0].start, ends, ends)
+    return _or_nothing(net, whole) if low == 0 else whole
 
 
 def _alphabet(tree: Any) -> list[str]:
@@ -223,7 +235,7 @@ class _Race:
 
     def __init__(self, engine: Automaton, written: Piece, judge: Automaton, wanted: Piece, letters: list[str], caseless: bool) -> None:
         self._engine, self._written, self._judge, self._wanted = engine, written, judge, wanted
-        self._columns = _columns(engine.tests, letters, caseless)
+        self._columns = _columns(list(engine.tests.values()), letters, caseless)
 
     def run(self) -> str | None:
         first = (self._close(self._engine, {self._written.start}), frozenset({self._wanted.start}))
@@ -263,13 +275,13 @@ class _Race:
         return frozenset(reached)
 
 
-def _columns(tests: list[tuple[Any, Any]], letters: list[str], caseless: bool) -> list[tuple[str, set[int], set[int]]]:
+def _columns(tests: list[tuple[int, Any, Any]], letters: list[str], caseless: bool) -> list[tuple[str, set[int], set[int]]]:
     """For each letter the tests that take it, for the engine and for a validator; letters that all tests treat alike only once."""
     known: dict[tuple[frozenset[int], frozenset[int]], str] = {}
     for letter in letters:
         forms = {letter, letter.lower(), letter.upper()} if caseless else {letter}
         sides = [
-            frozenset(i for i, (code, arg) in enumerate(tests) if any(len(f) == 1 and fits(code, arg, f, engine) for f in forms))
+            frozenset(i for i, code, arg in tests if any(len(f) == 1 and fits(code, arg, f, engine) for f in forms))
             for engine in (True, False)
         ]
         known.setdefault((sides[0], sides[1]), letter)

@@ -92,15 +92,31 @@ def _objects_apart(left: Node, right: Node, depth: int) -> bool:
         return False
     if types(left) != {"object"}:
         return False
-    declared, allowed = left.get("properties", dict), right.get("properties", dict)
     demanded = [name for name in right.get("required", list) if isinstance(name, str)]
-    if not has_open_names(left) and any(name not in declared for name in demanded):
+    sure = [name for name in left.get("required", list) if name in left.get("properties", dict)]
+    most = right.get("maxProperties", int)
+    if most is not None and len(set(sure)) > most:
         return True
-    sure = [name for name in left.get("required", list) if name in declared]
     if right.schema.get("additionalProperties") is False and any(not _may_hold(right, name) for name in sure):
         return True
-    shared = [name for name in {*demanded, *sure} if name in declared and name in allowed]
-    return any(apart(left.child("properties", n), right.child("properties", n), depth + 1) for n in shared)
+    return any(_property_apart(left, right, name, name in demanded, depth) for name in {*demanded, *sure})
+
+
+def _property_apart(left: Node, right: Node, name: str, demanded: bool, depth: int) -> bool:
+    """Whether what the left writes under `name`, or that it can't write it at all, keeps it from being accepted."""
+    declared, rest = left.get("properties", dict), right.schema.get("additionalProperties")
+    if name in declared:
+        value = left.child("properties", name)
+    elif not has_open_names(left):
+        return demanded
+    elif isinstance(left.schema.get("additionalProperties"), dict) and not left.get("patternProperties", dict):
+        value = left.child("additionalProperties")
+    else:
+        return False
+    if name in right.get("properties", dict):
+        return apart(value, right.child("properties", name), depth + 1)
+    by_pattern = right.get("patternProperties", dict)
+    return isinstance(rest, dict) and not by_pattern and apart(value, right.child("additionalProperties"), depth + 1)
 
 
 def _may_hold(node: Node, name: str) -> bool:

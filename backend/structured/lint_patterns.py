@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 try:
@@ -43,20 +44,21 @@ def width(pattern: str) -> tuple[int, int]:
     return (0, 2**32) if tree is None else tuple(tree.getwidth())  # type: ignore[return-value]
 
 
-def traps(pattern: str) -> list[str]:
+@lru_cache(maxsize=2_048)
+def traps(pattern: str) -> tuple[str, ...]:
     """Why a text that the engine lets through may not match `pattern`, or not be JSON; empty if it always does and is."""
     tree = parse(pattern)
     if tree is None:
-        return ["the pattern can't be read by a JSON schema validator"]
+        return ("the pattern can't be read by a JSON schema validator",)
     found = []
     if any(code in (codes.ASSERT, codes.ASSERT_NOT) for code, _ in _elements(tree)):
         found.append("look-ahead is ignored")
-    text = counterexample(tree)
+    text = counterexample(tree, "{0,}" in pattern or "{1,}" in pattern)
     if text is not None:
         found.append(f"a text like {text!r} is let through, which does not match")
     if _escapes_json(pattern, tree) or any(_writes_unsafe(inner) for inner in _large_repeats(tree)):
         found.append("a quote or a backslash would be written unescaped, which is not JSON")
-    return found
+    return tuple(found)
 
 
 def is_whole(pattern: str) -> bool:

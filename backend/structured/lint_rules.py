@@ -160,8 +160,9 @@ def finite(node: Node) -> Iterator[LintFinding]:
     """A value of `const` or `enum` that breaks what stands beside it."""
     if node.branch not in ("const", "enum"):
         return
+    beside = {key: value for key, value in node.schema.items() if key != node.branch}
     try:
-        wrong = [value for value in finite_values(node.schema) if not node.world.accepts(node.schema, value)]
+        wrong = [value for value in finite_values(node.schema) if not node.world.accepts(beside, value)]
     except CANNOT_JUDGE:
         yield _find(node, node.branch, NOT_ENFORCED, f"What stands beside {node.branch} is ignored and can't be checked beforehand.")
         return

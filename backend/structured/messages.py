@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 _STAMP = re.compile(r"\[\d{1,2}:\d{2}:\d{2}\]\s*\S+\.(?:cc|cpp|h|hpp|cu):\d+:\s*")
-_PATH = re.compile(r"\S*/\S+\.(?:cc|cpp|h|hpp|cu)(?::\d+)*:?\s*")
+_PATH = re.compile(r"(?<!\S)\S*/\S+\.(?:cc|cpp|h|hpp|cu)(?::\d+)*:?\s*")
 _CHECK = re.compile(r"Check failed:\s*\(.*?\) is false:\s*", re.DOTALL)
 _WRAPPER = re.compile(r"^(?:Warning:\s*|Invalid (?:JSON|structural tag) error:\s*)+")
 _EBNF = re.compile(r"EBNF (?:lexer|parser) (?:error|warning) at line (\d+), column (\d+):\s*", re.IGNORECASE)
 _REGEX = re.compile(r"Regex parsing (?:error|warning) at position (\d+):\s*", re.IGNORECASE)
 _JSON_ECHO = re.compile(r"\s*The JSON string is:.*", re.DOTALL)
+_READ = 2000  # an engine may echo a whole schema: the head says what is wrong
 _LONGEST = 400
 
 # Failures of the engine itself: the whole text is replaced.
@@ -62,6 +63,7 @@ class Explained:
 
 def explain(kind: str, text: str, grammar: str = "") -> Explained:
     """An engine's error or warning about `grammar`, a text of that kind (only schemas are looked into)."""
+    text = text[:_READ]
     for pattern, plain in _INTERNAL:
         if pattern.search(text):
             return Explained(_sentence(plain))

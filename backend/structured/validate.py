@@ -37,6 +37,10 @@ class Validity:
     path: str = "$"
 
 
+# What `jsonschema` lets escape when a keyword's value has the wrong type (a metaschema would have said so).
+BROKEN = (TypeError, AttributeError, KeyError, jsonschema.exceptions.UnknownType)
+
+
 class PatternError(ValueError):
     """A pattern that can't be read, or that took too long on this text."""
 
@@ -78,11 +82,9 @@ def validate_json(text: str, schema: Any) -> Validity:
 
 def _judge(value: Any, schema: Any, note: str) -> Validity:
     try:
-        validator = json_validator(schema)
-        validator.check_schema(schema, format_checker=None)
-        error = next(iter(validator.iter_errors(value)), None)
-    except jsonschema.SchemaError as error:
-        return Validity("invalid", f"The schema itself is not valid at {json_path(error.absolute_path)}: {_plain(error)}")
+        error = next(iter(json_validator(schema).iter_errors(value)), None)
+    except BROKEN as fault:
+        return Validity("invalid", f"The schema itself is broken and judges nothing: {_schema_fault(schema) or fault}")
     except Unresolvable as error:
         return Validity("invalid", f"Unresolvable reference {str(error.ref)!r}: documents elsewhere are never fetched.")
     except PatternError as error:
@@ -165,19 +167,20 @@ def check_schema(text: str) -> Any:
         raise InvalidRequest("The schema is nested too deeply.", "options.grammar") from error
     if not isinstance(schema, (dict, bool)):
         raise InvalidRequest(f"A JSON schema is an object, true or false, not {kind_of(schema)}.", "options.grammar")
-    _check_metaschema(schema)
+    try:
+        fault = _schema_fault(schema)
+    except RecursionError as error:
+        raise InvalidRequest("The schema is nested too deeply.", "options.grammar") from error
+    if fault:
+        raise InvalidRequest(fault, "options.grammar")
     return schema
 
 
-def _check_metaschema(schema: Any) -> None:
+def _schema_fault(schema: Any) -> str | None:
+    """Where and how `schema` breaks its draft's own schema; `None` if it does not."""
     cls = draft_of(schema)
-    try:
-        errors = sorted(cls(cls.META_SCHEMA, registry=REGISTRY).iter_errors(schema), key=lambda e: len(e.absolute_path))
-    except RecursionError as error:
-        raise InvalidRequest("The schema is nested too deeply.", "options.grammar") from error
-    if errors:
-        worst = jsonschema.exceptions.best_match(errors)
-        raise InvalidRequest(f"{json_path(worst.absolute_path)}: {_plain(worst)}", "options.grammar")
+    worst = jsonschema.exceptions.best_match(cls(cls.META_SCHEMA, registry=REGISTRY).iter_errors(schema))
+    return None if worst is None else f"{json_path(worst.absolute_path)}: {_plain(worst)}"
 
 
 def take_json(text: str) -> str:

@@ -36,7 +36,7 @@ MAX_BLANKS = 2
 ANY_JSON = "true"
 STDERR = 2
 CONTROL = bytes(range(0x20))
-LF_ONLY = bytes(b for b in CONTROL if b != 0x0A)
+CONTROL_BUT_LF = bytes(b for b in CONTROL if b != 0x0A)
 TOKEN_MACRO = re.compile(r"\bToken\(([\d\s,]*)\)")
 
 
@@ -49,6 +49,15 @@ class Session:
     page: np.ndarray  # (V,) uint8, shared with the parent
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A compiled grammar, what the engine wrote to stderr about it, and the ids that it may ever allow."""
+
+    compiled: xgr.CompiledGrammar
+    said: str
+    permitted: np.ndarray  # (ceil(V/32),) int32
+
+
 @dataclass
 class Vocabulary:
     """XGrammar's view of the tokenizer, its compilers, and per way of writing which ids are permitted at all."""
@@ -57,21 +66,20 @@ class Vocabulary:
     specials: dict[int, str]
     stop_ids: tuple[int, ...]
     compiler: xgr.GrammarCompiler
-    compiled: OrderedDict[Grammar, tuple[xgr.CompiledGrammar, str]] = field(default_factory=OrderedDict)
+    kept: OrderedDict[Grammar, Ready] = field(default_factory=OrderedDict)
     written: dict[bytes, np.ndarray] = field(default_factory=dict)  # control bytes → bool (V,)
 
     @property
     def size(self) -> int:
         return self.info.vocab_size
 
-    def compile(self, grammar: Grammar) -> tuple[xgr.CompiledGrammar, str]:
-        """The compiled grammar and what the engine wrote to stderr about it."""
-        if grammar not in self.compiled:
-            self.compiled[grammar] = capture(lambda: self._compile(grammar))
-            if len(self.compiled) > KEPT_GRAMMARS:
-                self.compiled.popitem(last=False)
-        self.compiled.move_to_end(grammar)
-        return self.compiled[grammar]
+    def compile(self, grammar: Grammar) -> Ready:
+        if grammar not in self.kept:
+            self.kept[grammar] = Ready(*capture(lambda: self._compile(grammar)), self._permitted(grammar))
+            if len(self.kept) > KEPT_GRAMMARS:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(grammar)
+        return self.kept[grammar]
 
     def _compile(self, grammar: Grammar) -> xgr.CompiledGrammar:
         try:
@@ -82,12 +90,12 @@ class Vocabulary:
                 raise
             return compile_with(xgr.GrammarCompiler(self.info, max_threads=1, cache_enabled=False), grammar)
 
-    def permitted(self, grammar: Grammar) -> np.ndarray:
+    def _permitted(self, grammar: Grammar) -> np.ndarray:
         """(ceil(V/32),) int32: ids that this grammar may ever allow."""
         allowed = np.ones(self.size, bool)
         allowed[list(set(self.specials) - named_specials(grammar, self.specials))] = False
         if grammar.kind in JSON_KINDS:
-            allowed &= self._free_of(CONTROL if grammar.whitespace == "fixed" else LF_ONLY)
+            allowed &= self._free_of(CONTROL if grammar.whitespace == "fixed" else CONTROL_BUT_LF)
         allowed[list(self.stop_ids)] = True
         return packed(allowed)
 
@@ -133,7 +141,7 @@ def whitespace(grammar: Grammar) -> dict[str, Any]:
 
 
 def named_specials(grammar: Grammar, specials: dict[int, str]) -> set[int]:
-    """Special ids that the grammar asks for by name or number: only these may it use."""
+    """Special ids that the grammar asks for: EBNF by `Token(5)`, a structural tag by number or by its text in any string."""
     if grammar.kind == "ebnf":
         return {int(n) for ids in TOKEN_MACRO.findall(grammar.text) for n in ids.replace(",", " ").split()}
     if grammar.kind != "structural_tag":
@@ -142,13 +150,13 @@ def named_specials(grammar: Grammar, specials: dict[int, str]) -> set[int]:
     while stack:
         node = stack.pop()
         if isinstance(node, dict):
+            numbers = [node.get("token"), *node.get("trigger_tokens", ())] if "type" in node else []
+            named |= {number for number in numbers if type(number) is int}
             stack.extend(node.values())
         elif isinstance(node, list):
             stack.extend(node)
         elif isinstance(node, str):
             named |= {i for i, text in specials.items() if text and text in node}
-        elif type(node) is int and node in specials:
-            named.add(node)
     return named
 
 
@@ -217,7 +225,7 @@ class Worker:
 
     def _compile(self, payload: bytes) -> tuple[int, bytes]:
         started = time.perf_counter()
-        said = self._vocabulary.compile(Grammar(**json.loads(payload)))[1]
+        said = self._vocabulary.compile(Grammar(**json.loads(payload))).said
         return wire.OK, timed(started, said)
 
     def _syntax(self, payload: bytes) -> tuple[int, bytes]:
@@ -227,11 +235,10 @@ class Worker:
     def _open(self, payload: bytes) -> tuple[int, bytes]:
         """Start a session in a slot; answers with its first mask."""
         started, data = time.perf_counter(), json.loads(payload)
-        grammar = Grammar(**data["grammar"])
-        compiled = self._vocabulary.compile(grammar)[0]
+        ready = self._vocabulary.compile(Grammar(**data["grammar"]))
         size, slot = self._vocabulary.size, data["slot"]
         page = np.frombuffer(self._pages, np.uint8, size, offset=slot * size)
-        session = Session(xgr.GrammarMatcher(compiled), self._vocabulary.permitted(grammar), page)
+        session = Session(xgr.GrammarMatcher(ready.compiled), ready.permitted, page)
         self._sessions[slot] = session
         return wire.STEP, fill(session, started, accepted=True)
 

@@ -1,0 +1,49 @@
+// Goes in: JSON (props.value). Comes out: a table of rows (an array of objects), a list of facts (an object) or a paragraph (a string).
+// Every text is set as text, so nothing that a model or a person wrote becomes markup. Doesn't know what the values mean.
+
+function words(value) {
+  if (value === null || value === undefined) return "–";
+  if (value === true) return "yes";
+  if (value === false) return "no";
+  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(4)));
+  if (Array.isArray(value)) return value.length ? value.map(words).join(", ") : "none";
+  if (typeof value === "object") return Object.entries(value).map(([key, inner]) => `${key}: ${words(inner)}`).join("; ");
+  return String(value);
+}
+
+function node(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function facts(object) {
+  const list = node("dl", "lp-facts");
+  for (const [key, value] of Object.entries(object)) list.append(node("dt", "", key), node("dd", "", words(value)));
+  return list;
+}
+
+function table(rows) {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const made = node("table", "loupe-table"), head = node("tr");
+  for (const name of names) { const cell = node("th", "", name); cell.scope = "col"; head.append(cell); }
+  made.append(node("thead"), node("tbody"));
+  made.firstChild.append(head);
+  for (const row of rows) {
+    const line = node("tr");
+    for (const name of names) line.append(node("td", "", words(row[name])));
+    made.lastChild.append(line);
+  }
+  return made;
+}
+
+function draw() {
+  const value = props.value ? JSON.parse(props.value) : "";
+  const root = element.querySelector(".lp-said");
+  const made = Array.isArray(value) ? table(value) : typeof value === "object" ? facts(value) : document.createTextNode(value);
+  if (root) root.replaceChildren(made);
+}
+
+watch("value", draw);
+draw();

@@ -1,0 +1,11 @@
+"""The browser side: one module a page, in the order of the navigation.
+
+Goes in: nothing. Comes out: `PANELS`. A panel has `TITLE`, `PATH` and `build(workbench)`, which lays out one page and wires it.
+A new page is one module and one line here. Only this package imports gradio.
+"""
+
+from __future__ import annotations
+
+from panels import history, models, structured
+
+PANELS = (structured, models, history)

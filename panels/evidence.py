@@ -1,0 +1,116 @@
+"""What is folded under a strip: the chart along the text, findings, figures, the request, and the request as code.
+
+Goes in: the strip's text and whose runs may be read. Comes out: components and their values. Knows the lines, not the models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from backend.errors import WorkbenchError
+from backend.types import RunRequest
+from backend.workbench import Workbench
+from panels import snippets
+from panels.charts import along_text
+from panels.lanes import Lane, lanes, lines_of
+from panels.records import request_of
+from panels.said import said, shown
+from panels.visitor import owner_of
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The folded part of a page; `parts` are its outputs in the order of `values`."""
+
+    accordion: gr.Accordion
+    parts: tuple[gr.components.Component, ...]
+
+
+def evidence() -> Evidence:
+    """Lay it out, closed."""
+    with gr.Accordion("Evidence: log-probabilities along the text, findings, timings, the request, copy as code", open=False,
+                      elem_id="evidence", elem_classes=["loupe-evidence"]) as accordion:  # fmt: skip
+        chart = gr.Plot(show_label=False, elem_id="along-text", visible=False)
+        gr.HTML("<h3>Findings</h3>")
+        findings = said("", "findings")
+        gr.HTML("<h3>Figures</h3>")
+        stats = said("", "stats")
+        with gr.Tabs():
+            codes = [_code(*tab) for tab in (("Request", "json"), ("Python", "python"), ("Command line", "shell"), ("curl", "shell"))]
+    return Evidence(accordion, (chart, findings, stats, *codes))
+
+
+def _code(title: str, language: str) -> gr.Code:
+    with gr.Tab(title):
+        return gr.Code(language=language, show_label=False, interactive=False, wrap_lines=True, buttons=["copy"], visible=False)
+
+
+def fill(part: Evidence, after: Callable[..., Any], workbench: Workbench, strip: gr.HTML, visitor: gr.BrowserState) -> Any:
+    """Have `after` (a listener's `then`, an event) fill the evidence from what stands in the strip, partial runs too."""
+
+    def handler(request: gr.Request, text: str, token: str) -> tuple[Any, ...]:
+        found = values(workbench, token, text or "", address_of(request))
+        return tuple(map(_update, part.parts, found))
+
+    return after(handler, [strip, visitor], list(part.parts), show_progress="hidden", api_visibility="private")
+
+
+def _update(part: gr.components.Component, value: Any) -> Any:
+    """A chart or a code without a value is hidden: its empty place says nothing, and says it wrongly to a screen reader."""
+    return value if isinstance(part, gr.HTML) else type(part)(value=value, visible=value is not None and value != "")
+
+
+def values(workbench: Workbench, token: Any, text: str, address: str) -> tuple[Any, ...]:
+    """Chart, findings, figures of the first lane, and its request in four notations."""
+    found = lanes(text)
+    if not found:
+        return (None, shown("Nothing has run yet."), shown(""), "", "", "", "")
+    request = _request(workbench, token, found[0].run)
+    codes = ("", "", "", "") if request is None else _codes(request, address)
+    return (along_text(lines_of(text, found[0])), shown(finding_rows(found)), shown(figures(found)), *codes)
+
+
+def _request(workbench: Workbench, token: Any, run_id: str) -> RunRequest | None:
+    try:
+        return request_of(workbench, owner_of(workbench.public, token), run_id)
+    except WorkbenchError:
+        return None  # deleted meanwhile, or another visitor's: the strip stays, its request is not told
+
+
+def _codes(request: RunRequest, address: str) -> tuple[str, str, str, str]:
+    body = json.dumps(request.to_json(), ensure_ascii=False, indent=2)
+    if "target" not in request.models or request.method != "structured":
+        return body, "", snippets.command_line(request), ""
+    return body, snippets.python(request, address), snippets.command_line(request), snippets.curl(request, address)
+
+
+def finding_rows(found: list[Lane]) -> list[dict[str, Any]] | str:
+    """The findings of all lanes as rows of one table, or the words that there are none."""
+    rows = [{"lane": lane.name, "kind": e.get("kind"), **(e["data"] if isinstance(e.get("data"), dict) else {})}
+            for lane in found for e in lane.events if e["event"] == "finding"]  # fmt: skip
+    return rows or "No findings: every keyword is enforced, nothing went wrong."
+
+
+def figures(found: list[Lane]) -> list[dict[str, Any]]:
+    """How each lane ended and its figures, a row a figure, a column a lane."""
+    stats = {lane.name or lane.run: _lane_figures(lane) for lane in found}
+    names = dict.fromkeys(name for figures in stats.values() for name in figures)
+    return [{"figure": name, **{lane: figures.get(name) for lane, figures in stats.items()}} for name in names]
+
+
+def _lane_figures(lane: Lane) -> dict[str, Any]:
+    end = lane.end or {}
+    ended = end.get("finish_reason") or ("failed" if end else "unfinished")
+    stats = end.get("stats") if isinstance(end.get("stats"), dict) else {}
+    return {"ended": ended, "tokens": len(lane.tokens), **stats}
+
+
+def address_of(request: gr.Request | None) -> str:
+    """This app's address as the browser knows it."""
+    host = request.headers.get("host", "localhost:7860") if request is not None else "localhost:7860"
+    return f"{'http' if host.startswith(('localhost', '127.')) else 'https'}://{host}"
