@@ -6,7 +6,7 @@ function words(value) {
   if (value === true) return "yes";
   if (value === false) return "no";
   if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(4)));
-  if (Array.isArray(value)) return value.length ? value.map(words).join(", ") : "none";
+  if (Array.isArray(value)) return value.length ? value.map((inner) => Array.isArray(inner) ? inner.map(words).join(" ") : words(inner)).join(", ") : "none";
   if (typeof value === "object") return Object.entries(value).map(([key, inner]) => `${key}: ${words(inner)}`).join("; ");
   return String(value);
 }

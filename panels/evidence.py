@@ -22,6 +22,16 @@ from panels.records import request_of
 from panels.said import said, shown
 from panels.visitor import owner_of
 
+RESIZED = "() => { requestAnimationFrame(() => window.dispatchEvent(new Event('resize'))); }"
+
+# Figures of `stats` in plain words; one that is not named here goes by its own name.
+PLAIN = {
+    "message": "what is wrong", "path": "where", "ttft_ms": "first token, ms", "ms_per_token": "ms a token", "tokens_per_s": "tokens a second",
+    "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
+    "taken_nats": "taken by the grammar, nats", "forced": "tokens without a choice", "overridden": "first choice refused",
+}  # fmt: skip
+LEFT_OUT = frozenset({"n_tokens"})
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -42,6 +52,7 @@ def evidence() -> Evidence:
         stats = said("", "stats")
         with gr.Tabs():
             codes = [_code(*tab) for tab in (("Request", "json"), ("Python", "python"), ("Command line", "shell"), ("curl", "shell"))]
+    accordion.expand(None, js=RESIZED)  # a chart drawn while folded has no width to take
     return Evidence(accordion, (chart, findings, stats, *codes))
 
 
@@ -107,7 +118,8 @@ def _lane_figures(lane: Lane) -> dict[str, Any]:
     end = lane.end or {}
     ended = end.get("finish_reason") or ("failed" if end else "unfinished")
     stats = end.get("stats") if isinstance(end.get("stats"), dict) else {}
-    return {"ended": ended, "tokens": len(lane.tokens), **stats}
+    named = {PLAIN.get(name, name): value for name, value in stats.items() if name not in LEFT_OUT and value not in (None, "")}
+    return {"ended": ended, "tokens": len(lane.tokens), **named}
 
 
 def address_of(request: gr.Request | None) -> str:

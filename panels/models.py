@@ -74,7 +74,7 @@ def words(state: ModelState) -> str:
 
 def facts(passport: Mapping[str, Any]) -> dict[str, Any]:
     """The passport with plain names; what a model lacks stays, as a dash."""
-    return {name.replace("_", " "): plain(name, value) for name, value in passport.items()}
+    return {name.removeprefix("n_").replace("_", " "): plain(name, value) for name, value in passport.items()}
 
 
 def plain(name: str, value: Any) -> Any:

@@ -31,6 +31,7 @@ CATEGORIES = {
 ENGINE_CATEGORIES = {r"\d": "[0-9]", r"\s": "[\f\n\r\t\v \xa0]", r"\w": "[A-Za-z0-9_]"}
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 STARTS, ENDS = (codes.AT_BEGINNING, codes.AT_BEGINNING_STRING), (codes.AT_END, codes.AT_END_STRING)
+LETTER_ANCHORS = {codes.AT_BEGINNING_STRING: "A", codes.AT_END_STRING: "Z"}  # \A and \Z are letters to the engine
 # Letters of each class that a pattern may tell apart, ASCII and not (é, no-break space, em space, an Arabic digit).
 LETTERS = " 059azAZ_-é\xa0\u2003\u0663"
 
@@ -117,6 +118,8 @@ def _element(net: Automaton, code: Any, argument: Any) -> Piece:
 
 
 def _anchor(net: Automaton, code: Any, argument: Any) -> Piece:
+    if net.engine and code is codes.AT and argument in LETTER_ANCHORS:
+        return _element(net, codes.LITERAL, ord(LETTER_ANCHORS[argument]))
     start, end = net.state(), net.state()
     if net.engine or code is not codes.AT:
         net.free[start].append(end)

@@ -22,6 +22,7 @@ from panels.evidence import values
 from panels.history import Past
 from panels.lanes import footing, lanes
 from panels.model_note import state_words
+from panels.models import facts
 from panels.records import text_of
 from panels.structured_logic import Logic, lint_words
 from panels.visitor import mint, owner_of
@@ -275,6 +276,11 @@ def test_the_header_shows_ones_own_jobs_only(data_dir: Path) -> None:
         assert workbench.store.find(run_id).status == "cancelled"
     finally:
         workbench.close()
+
+
+def test_a_passport_is_told_in_plain_names_and_units() -> None:
+    said = facts({"n_parameters": 5, "memory_bytes": {"float32": 2**30}, "file_bytes": 2**20, "licence": None})
+    assert said == {"parameters": 5, "memory bytes": {"float32": "1.00 GiB"}, "file bytes": "1 MiB", "licence": None}
 
 
 def test_a_model_on_its_way_says_how_far_and_what_to_look_at() -> None:
