@@ -73,7 +73,7 @@ function facts(token) {
   const add = (name, ...values) => {
     const value = make("dd");
     value.append(...values);
-    list.append(make("dt", "", name), value);
+    list.append(explained(make("dt", "", name)), value);
   };
   const [name, says] = MARKS[markOf(token)];
   add("who chose", make("span", `lp-k lp-${markOf(token)}`, name), ` ${says}`);
@@ -98,7 +98,7 @@ function alternativesTable(card, lane, token, top, role) {
   const table = make("table", "lp-alts"), head = make("tr"), body = make("tbody");
   table.append(make("caption", "", role ? `What ${prose(role)} had in mind` : "What it had in mind"));
   for (const name of ["token", "raw p", "final p"]) {
-    const cell = make("th", "", name);
+    const cell = explained(make("th", "", name));
     cell.scope = "col";
     head.append(cell);
   }

@@ -68,7 +68,7 @@ function updatePicture(view, lanes, wanted) {
   const some = lanes.filter(measured), lane = some.includes(wanted) ? wanted : some[0] || null;
   view.node.hidden = !lane;
   if (!lane) { view.lane = null; return; }
-  view.title.textContent = some.length > 1 ? `nats taken by the grammar, ${lane.name}` : "nats taken by the grammar";
+  view.title.replaceChildren(explained(make("span", "", "nats taken by the grammar")), some.length > 1 ? `, ${lane.name}` : "");
   const changed = lane !== view.lane || roomFor(lane) !== view.capacity || ceilingFor(lane) !== view.ceiling;
   view.lane = lane;
   if (!view.width) return;

@@ -135,7 +135,14 @@ function tell(strip) {
 
 function subNotes(strip, concluded) {
   const later = concluded && strip.lanes.length > strip.verdict.lanes ? prose(endSentence(lastLane(strip))) : "";
-  return [recordedNote(strip), later, strip.unread ? `${counted(strip.unread, "line")} could not be read` : ""];
+  return [recordedNote(strip), concluded ? timesNote(strip) : "", later, strip.unread ? `${counted(strip.unread, "line")} could not be read` : ""];
+}
+
+// One run against one run proves nothing, so the times are told as this run's and no ratio is made of them.
+function timesNote(strip) {
+  const told = strip.lanes.slice(0, strip.verdict.lanes).map((lane) => [lane.name, ((lane.ended || {}).stats || {}).ms_per_token]).filter(([, ms]) => typeof ms === "number");
+  const times = told.map(([name, ms]) => `${ms.toFixed(ms < 10 ? 1 : 0)} ms ${name}`).join(", ");
+  return told.length ? `this run, a token: ${times}${told.length > 1 ? " (Measure gives an interval)" : ""}` : "";
 }
 
 function verdictMark(holds) {

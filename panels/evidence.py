@@ -26,8 +26,8 @@ RESIZED = "() => { requestAnimationFrame(() => window.dispatchEvent(new Event('r
 
 # Figures of `stats` in plain words; one that is not named here goes by its own name.
 PLAIN = {
-    "message": "what is wrong", "path": "where", "ttft_ms": "first token, ms", "ms_per_token": "ms a token", "tokens_per_s": "tokens a second",
-    "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
+    "message": "what is wrong", "path": "where", "ttft_ms": "first token, ms", "ms_per_token": "ms a token",
+    "tokens_per_s": "tokens a second", "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
     "taken_nats": "taken by the grammar, nats", "forced": "tokens without a choice", "overridden": "first choice refused",
 }  # fmt: skip
 LEFT_OUT = frozenset({"n_tokens"})

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from backend.errors import WorkbenchError
 from backend.jobs import JobState
 from backend.workbench import Workbench
 from panels.stream import told
@@ -33,7 +34,8 @@ def top(workbench: Workbench, demo: gr.Blocks) -> Top:
     gr.Navbar(main_page_name="Loupe")
     visitor = visitor_state()
     script = (ASSETS / "job.js").read_text(encoding="utf-8")
-    job = gr.HTML("", html_template='<div class="lp-job"></div>', js_on_load=script, elem_id="job", elem_classes=["loupe-job"])
+    look = {"elem_id": "job", "elem_classes": ["loupe-job"], "apply_default_css": False}
+    job = gr.HTML("", html_template='<div class="lp-job"></div>', js_on_load=script, **look)
     timer = gr.Timer(EVERY_S)
 
     def tick(token: str) -> str:
@@ -50,8 +52,11 @@ def top(workbench: Workbench, demo: gr.Blocks) -> Top:
 
 def own_jobs(workbench: Workbench, token: Any) -> list[JobState]:
     """The visitor's jobs, the running one first; none before the visitor is known."""
-    jobs = workbench.jobs()
-    return [job for job in jobs if job.owner == owner_of(workbench.public, token)] if jobs else []
+    try:
+        owner = owner_of(workbench.public, token)
+    except WorkbenchError:
+        return []  # the first tick may come before the visitor's token
+    return [job for job in workbench.jobs() if job.owner == owner]
 
 
 def job_line(workbench: Workbench, token: Any) -> str:

@@ -1,24 +1,45 @@
 """The first page: what Loupe is, and its five questions.
 
-Goes in: a workbench. Comes out: the page. All its words and drawings are constants of the repository (`assets/home.html`).
+Goes in: a workbench. Comes out: the page. Its words are a constant of the repository (`assets/home.html`); a question's thumbnail is
+drawn from the recorded run that its page opens on, so a question without one has none.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 
+from backend import examples
 from backend.workbench import Workbench
 from panels.header import top
 from panels.model_note import model_note
 
 PAGE = Path(__file__).resolve().parent.parent / "assets" / "home.html"
+WIDTH, HEIGHT, GROUND = 190, 64, 56
 
 
 def build(workbench: Workbench, demo: gr.Blocks) -> None:
     """Lay the page out."""
     top(workbench, demo)
-    page = PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8").replace("<!-- thumbnail: structured -->", thumbnail(examples.recorded("structured")))
     gr.HTML(page, elem_id="home", apply_default_css=False)
     model_note(workbench)
+
+
+def thumbnail(lines: Sequence[str]) -> str:
+    """The nats that the grammar took at each token of a recording's first lane, as bars; numbers only, so nothing needs escaping."""
+    events = [json.loads(line) for line in lines]
+    lane = events[: next(i for i, e in enumerate(events) if e["event"] == "done")]
+    tokens = [(e["source"], -math.log(max(e["detail"]["kept"], 1e-12))) for e in lane if e["event"] == "token"]
+    step, most = WIDTH / len(tokens), max(nats for _, nats in tokens)
+    bars = []
+    for i, (source, nats) in enumerate(tokens):
+        height = max(1.0, (GROUND - 6) * nats / most)
+        kind = "lp-bar-overridden" if source == "overridden" else "lp-bar"
+        bars.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
+    base = f'<path class="lp-base" d="M0 {GROUND}H{WIDTH}"/>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{base}{"".join(bars)}</svg>'

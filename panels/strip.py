@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-SCRIPTS = ("glyphs.js", "lane.js", "picture.js", "card.js", "strip.js")
+SCRIPTS = ("glyphs.js", "glossary.js", "lane.js", "picture.js", "card.js", "strip.js")
 ROOT = '<div class="lp"></div>'
 
 

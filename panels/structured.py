@@ -206,6 +206,8 @@ def _wire_measure(form: Form, stage: Stage, logic: structured_logic.Logic, head:
         return handler
 
     inputs = [head.visitor, form.compare, *form.inputs]
+    anew = [form.run.click, *(preset.click for preset in stage.presets)]  # what was measured of another request must not stay beside it
+    gr.on(anew, lambda: (gr.Column(visible=False), shown("")), None, [stage.offer, stage.cost], **AT_ONCE)
     stage.measure.click(offer, [stage.strip, form.compare, *form.inputs], [stage.offer, stage.cost], **AT_ONCE)
     stage.start.click(measure(REPEATS), inputs, [stage.cost], **STREAMS)
     stage.quick.click(measure(QUICK), inputs, [stage.cost], **STREAMS)

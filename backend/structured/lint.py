@@ -81,7 +81,7 @@ def _demanded(node: Node, branch: str) -> list[Node]:
         return list(children(node))
     if branch == "object":
         declared = node.get("properties", dict)
-        return [node.child("properties", name) for name in node.get("required", list) if isinstance(name, str) and name in declared]
+        return [node.child("properties", name) for name in node.names("required") if name in declared]
     if branch == "array" and (node.get("minItems", int) or 0) > 0 and isinstance(node.schema.get("items"), dict):
         return [node.child("items")]
     return []

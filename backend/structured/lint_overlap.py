@@ -6,15 +6,14 @@ is invalid; its objects are closed (only declared names), which is what often ke
 
 from __future__ import annotations
 
-import jsonschema
 import regex
 from referencing.exceptions import Unresolvable
 
 from backend.structured.lint_reading import ALL_TYPES, Node, finite_values, followed, has_open_names, type_of, types
-from backend.structured.validate import PatternError
+from backend.structured.validate import BROKEN, PATTERN_SECONDS, PatternError
 
 MAX_DEPTH = 6
-CANNOT_JUDGE = (Unresolvable, PatternError, RecursionError, OverflowError, jsonschema.SchemaError, jsonschema.exceptions.UnknownType)
+CANNOT_JUDGE = (*BROKEN, Unresolvable, PatternError, RecursionError, OverflowError)
 
 
 def overlapping(node: Node) -> tuple[int, int] | None:
@@ -66,7 +65,7 @@ def accepted_types(node: Node) -> frozenset[str]:
     if values:
         return frozenset(map(type_of, values))
     kind = node.schema.get("type")
-    named = frozenset([kind] if isinstance(kind, str) else kind if isinstance(kind, list) else ALL_TYPES)
+    named = frozenset([kind] if isinstance(kind, str) else node.names("type")) or ALL_TYPES
     return named | {"integer"} if "number" in named else named
 
 
@@ -92,8 +91,8 @@ def _objects_apart(left: Node, right: Node, depth: int) -> bool:
         return False
     if types(left) != {"object"}:
         return False
-    demanded = [name for name in right.get("required", list) if isinstance(name, str)]
-    sure = [name for name in left.get("required", list) if name in left.get("properties", dict)]
+    demanded = right.names("required")
+    sure = [name for name in left.names("required") if name in left.get("properties", dict)]
     most = right.get("maxProperties", int)
     if most is not None and len(set(sure)) > most:
         return True
@@ -123,7 +122,7 @@ def _may_hold(node: Node, name: str) -> bool:
     if name in node.get("properties", dict):
         return True
     try:
-        return any(regex.search(pattern, name, timeout=1.0) for pattern in node.get("patternProperties", dict))
+        return any(regex.search(pattern, name, timeout=PATTERN_SECONDS) for pattern in node.get("patternProperties", dict))
     except (regex.error, TimeoutError):
         return True
 

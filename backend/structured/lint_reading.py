@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from backend.structured.validate import json_path, json_validator
+from backend.structured.validate import draft_of, json_path, json_validator
 
 ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 # The first of these that a schema has decides alone; the engine never looks at what stands beside it.
@@ -46,7 +46,7 @@ class World:
 
     def asserts(self, keyword: str) -> bool:
         """Whether the schema's own draft gives `keyword` a meaning."""
-        return keyword in self._validator.VALIDATORS
+        return keyword in draft_of(self.root).VALIDATORS
 
     @property
     def siblings_of_ref_count(self) -> bool:
@@ -54,7 +54,7 @@ class World:
         return self.asserts("$recursiveRef") or self.asserts("$dynamicRef")
 
     def formats(self) -> frozenset[str]:
-        return frozenset(self._validator.format_checker.checkers)
+        return frozenset(draft_of(self.root).FORMAT_CHECKER.checkers)
 
     def resolve(self, uri: Any) -> Any:
         """The schema that a local `uri` points to, as the engine looks it up; `None` where it takes the reference for anything at all."""
@@ -107,6 +107,10 @@ class Node:
             return value
         return kind() if kind in (dict, list) else None
 
+    def names(self, keyword: str) -> list[str]:
+        """The texts in the list under `keyword`."""
+        return [name for name in self.get(keyword, list) if isinstance(name, str)]
+
 
 def branch_of(schema: Any, default: str | None = None) -> str:
     """One of `DECIDERS`, a type, `types` (a list of them), or `any` (the engine lets every JSON value through)."""
@@ -127,7 +131,7 @@ def branch_of(schema: Any, default: str | None = None) -> str:
 
 def by_type(node: Node) -> Iterator[Node]:
     """A schema with a list of types, once for each type, as the engine splits it."""
-    for kind in node.get("type", list):
+    for kind in node.names("type"):
         yield replace(node, schema={**node.schema, "type": kind})
 
 

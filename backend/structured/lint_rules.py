@@ -29,6 +29,7 @@ from backend.structured.lint_reading import (
     leaves,
     types,
 )
+from backend.structured.validate import PATTERN_SECONDS
 
 NOT_ENFORCED, DIFFERENT = "not enforced", "enforced differently"
 TOO_STRICT, UNFINISHABLE, REFUSED = "too strict", "may be unfinishable", "refused"
@@ -99,7 +100,7 @@ def _bites(node: Node, keyword: str, written: frozenset[str]) -> bool:
     if subject is not None and not subject & written:
         return False
     if keyword == "type":
-        allowed = {value} if isinstance(value, str) else set(value) if isinstance(value, list) else ALL_TYPES
+        allowed = {value} if isinstance(value, str) else set(node.names("type")) or ALL_TYPES
         return bool(written - allowed - ({"integer"} if "number" in allowed else set()))
     return not _is_idle(node, keyword, value) and not _is_implied(node, keyword)
 
@@ -115,7 +116,7 @@ def _is_implied(node: Node, keyword: str) -> bool:
 def _keeps(leaf: Node, node: Node, keyword: str) -> bool:
     declared, beside = leaf.get("properties", dict), node.get("properties", dict)
     if keyword == "required":
-        return set(node.get("required", list)) <= set(leaf.get("required", list)) & declared.keys()
+        return set(node.names("required")) <= set(leaf.names("required")) & declared.keys()
     if keyword == "properties":
         return all(is_free(schema) or bare(schema) == bare(declared[name]) for name, schema in beside.items() if name in declared)
     return declared.keys() <= beside.keys()
@@ -129,10 +130,12 @@ def _is_idle(node: Node, keyword: str, value: Any) -> bool:
         return all(_is_met(node, name, needs) for name, needs in value.items())
     if keyword in ("anyOf", "allOf", "oneOf") and isinstance(value, list):
         return keyword != "oneOf" and all(map(is_free, value))
+    if keyword == "not":
+        return value is False
     if keyword == "if":
         return is_free(node.schema.get("then", True)) and is_free(node.schema.get("else", True))
     if keyword == "format":
-        return value not in node.world.formats() and value not in FORMATS
+        return not isinstance(value, str) or (value not in node.world.formats() and value not in FORMATS)
     if keyword == "uniqueItems":
         return value is not True or not _can_repeat(node)
     if keyword == "contains":
@@ -144,7 +147,7 @@ def _is_met(node: Node, name: str, needs: Any) -> bool:
     """Whether the names that `name` calls for are always there, or `name` itself can't be written."""
     if node.branch == "object" and name not in node.get("properties", dict) and not has_open_names(node):
         return True
-    return isinstance(needs, list) and set(needs) <= set(node.get("required", list)) & set(node.get("properties", dict))
+    return isinstance(needs, list) and {n for n in needs if isinstance(n, str)} <= set(node.names("required")) & set(node.get("properties", dict))
 
 
 def _can_repeat(node: Node) -> bool:
@@ -269,7 +272,7 @@ def _lengths(node: Node, width: tuple[float, float], beside: str) -> Iterator[Li
 
 def pattern(node: Node) -> Iterator[LintFinding]:
     text = node.schema.get("pattern")
-    if node.branch != "string" or not isinstance(text, str) or node.schema.get("format") in FORMATS:
+    if node.branch != "string" or not isinstance(text, str) or str(node.schema.get("format")) in FORMATS:
         return
     for why in patterns.traps(text):
         yield _find(node, "pattern", DIFFERENT, f"In {text!r}, {why}.")
@@ -281,7 +284,7 @@ def pattern(node: Node) -> Iterator[LintFinding]:
 def required(node: Node) -> Iterator[LintFinding]:
     if node.branch != "object":
         return
-    missing = [n for n in node.get("required", list) if isinstance(n, str) and n not in node.get("properties", dict)]
+    missing = [n for n in node.names("required") if n not in node.get("properties", dict)]
     if missing:
         yield _find(node, "required", NOT_ENFORCED, f"required names {missing[0]!r}, which is not among the properties.")
 
@@ -307,7 +310,7 @@ def name_patterns(node: Node) -> Iterator[LintFinding]:
 
 def _matches(text: str, name: str) -> bool:
     try:
-        return regex.search(text, name, timeout=1.0) is not None
+        return regex.search(text, name, timeout=PATTERN_SECONDS) is not None
     except (regex.error, TimeoutError):
         return True
 
@@ -355,7 +358,7 @@ def _declared_names(node: Node, rule: Any, declared: dict[str, Any]) -> Iterator
 def name_count(node: Node) -> Iterator[LintFinding]:
     """minProperties counts a name that comes twice as two."""
     least = node.get("minProperties", int) or 0
-    sure = set(node.get("required", list)) & set(node.get("properties", dict)) if node.branch == "object" else set()
+    sure = set(node.names("required")) & set(node.get("properties", dict)) if node.branch == "object" else set()
     if node.branch == "object" and least > max(1, len(sure)) and has_open_names(node):
         yield _find(node, "minProperties", DIFFERENT, "An extra name may come twice and is then counted twice.")
 

@@ -25,7 +25,7 @@ from backend.errors import InvalidRequest
 STATES = ("valid", "invalid", "not_json", "truncated")
 PATTERN_SECONDS = 1.0
 LITERALS = ("true", "false", "null")
-FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+FENCE = re.compile(r"^[ \t]*```\w*[ \t]*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def is_cut_off(text: str, error: json.JSONDecodeError) -> bool:
         return True
     rest = text[error.pos :].strip()
     if error.msg.startswith("Invalid \\"):
-        return re.fullmatch(r"\\?(u[0-9a-fA-F]{0,3})?", rest) is not None
+        return re.fullmatch(r"\\?(u[0-9a-fA-F]{0,4})?", rest) is not None
+    if re.fullmatch(r"\.|[eE][+-]?", rest) and text[: error.pos][-1:].isdigit():
+        return True
     if error.msg.startswith("Extra data"):
         return False
     return not rest or rest == "-" or any(word.startswith(rest) for word in LITERALS)
@@ -184,15 +186,20 @@ def _schema_fault(schema: Any) -> str | None:
 
 
 def take_json(text: str) -> str:
-    """The JSON inside a code fence or inside prose: the first balanced object or array, else the text without its outer blanks."""
+    """The JSON inside a code fence or inside prose: the first whole object or array, or the first that is cut off by the end of the text;
+    where there is neither, the text without its outer blanks."""
     fence = FENCE.search(text)
-    inside = fence.group(1) if fence else text
+    inside = text[fence.end() :] if fence else text
     decoder = json.JSONDecoder(parse_int=_integer)
-    for start in (m.start() for m in re.finditer(r"[{\[]", inside)):
+    for start in (found.start() for found in re.finditer(r"[{\[]", inside)):
+        rest = inside[start:]
         try:
-            return inside[start : decoder.raw_decode(inside, start)[1]]
-        except (json.JSONDecodeError, RecursionError):
-            continue
+            return rest[: decoder.raw_decode(rest)[1]]
+        except json.JSONDecodeError as error:
+            if is_cut_off(rest, error):
+                return rest.rstrip()
+        except RecursionError:
+            return rest.rstrip()
     return inside.strip()
 
 

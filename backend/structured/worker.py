@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ ANY_JSON = "true"
 STDERR = 2
 CONTROL = bytes(range(0x20))
 CONTROL_BUT_LF = bytes(b for b in CONTROL if b != 0x0A)
+# Lead bytes after which some continuation bytes make no character (surrogates, overlong forms, beyond U+10FFFF): RFC 3629, section 4.
+NO_CHARACTER = {0xE0: (0x80, 0x9F), 0xED: (0xA0, 0xBF), 0xF0: (0x80, 0x8F), 0xF4: (0x90, 0xBF)}
 TOKEN_MACRO = re.compile(r"\bToken\(([\d\s,]*)\)")
 
 
@@ -47,6 +50,8 @@ class Session:
     matcher: xgr.GrammarMatcher
     permitted: np.ndarray  # (ceil(V/32),) int32, bit i = id i is not forbidden outright
     page: np.ndarray  # (V,) uint8, shared with the parent
+    begun: Mapping[int, np.ndarray]  # id that begins a character → (ceil(V/32),) int32, the ids that may go on with it
+    follow: np.ndarray | None = None  # what may follow the last id, where its character is begun
 
 
 @dataclass(frozen=True)
@@ -92,18 +97,36 @@ class Vocabulary:
 
     def _permitted(self, grammar: Grammar) -> np.ndarray:
         """(ceil(V/32),) int32: ids that this grammar may ever allow."""
-        allowed = np.ones(self.size, bool)
+        allowed = self.characters.copy()
         allowed[list(set(self.specials) - named_specials(grammar, self.specials))] = False
         if grammar.kind in JSON_KINDS:
             allowed &= self._free_of(CONTROL if grammar.whitespace == "fixed" else CONTROL_BUT_LF)
         allowed[list(self.stop_ids)] = True
         return packed(allowed)
 
+    @cached_property
+    def words(self) -> list[bytes]:
+        """The bytes of each id."""
+        return [word.encode() if isinstance(word, str) else bytes(word) for word in self.info.decoded_vocab]
+
+    @cached_property
+    def characters(self) -> np.ndarray:
+        """(V,) bool: ids that hold no byte sequence that is no character. The engine takes those in strings."""
+        wrong = re.compile(b"|".join(re.escape(bytes([lead])) + b"[" + re.escape(bytes([a])) + b"-" + re.escape(bytes([b])) + b"]"
+                                     for lead, (a, b) in NO_CHARACTER.items()))  # fmt: skip
+        return np.fromiter((wrong.search(word) is None for word in self.words), bool, self.size)
+
+    @cached_property
+    def begun(self) -> dict[int, np.ndarray]:
+        """For each id that ends with such a lead byte: the ids that may follow, (ceil(V/32),) int32."""
+        first = np.fromiter((word[0] if word else 0 for word in self.words), np.int32, self.size)
+        follow = {lead: packed((first < a) | (first > b)) for lead, (a, b) in NO_CHARACTER.items()}
+        return {i: follow[word[-1]] for i, word in enumerate(self.words) if word and word[-1] in follow}
+
     def _free_of(self, control: bytes) -> np.ndarray:
         """(V,) bool: ids whose bytes hold none of `control`. The engine lets raw control bytes into length-bounded strings."""
         if control not in self.written:
-            words = (word.encode() if isinstance(word, str) else bytes(word) for word in self.info.decoded_vocab)
-            clean = (len(word.translate(None, control)) == len(word) for word in words)
+            clean = (len(word.translate(None, control)) == len(word) for word in self.words)
             self.written[control] = np.fromiter(clean, bool, self.size)
         return self.written[control]
 
@@ -238,7 +261,7 @@ class Worker:
         ready = self._vocabulary.compile(Grammar(**data["grammar"]))
         size, slot = self._vocabulary.size, data["slot"]
         page = np.frombuffer(self._pages, np.uint8, size, offset=slot * size)
-        session = Session(xgr.GrammarMatcher(ready.compiled), ready.permitted, page)
+        session = Session(xgr.GrammarMatcher(ready.compiled), ready.permitted, page, self._vocabulary.begun)
         self._sessions[slot] = session
         return wire.STEP, fill(session, started, accepted=True)
 
@@ -252,15 +275,20 @@ class Worker:
         """Start over and accept ids; stops at the first that is refused and says which."""
         started, session = time.perf_counter(), self._sessions[payload[0]]
         session.matcher.reset()
+        session.follow = None
         refused = accept_all(session, np.frombuffer(payload, "<u4", offset=1).tolist())
         return wire.STEP, fill(session, started, refused < 0, refused)
 
 
 def accept(session: Session, token_id: int) -> bool:
     """Take the id, if the last mask would have allowed it."""
-    if session.matcher.is_terminated() or not session.permitted[token_id >> 5] >> (token_id & 31) & 1:
+    masks = [session.permitted] + ([session.follow] if session.follow is not None else [])
+    if session.matcher.is_terminated() or not all(mask[token_id >> 5] >> (token_id & 31) & 1 for mask in masks):
         return False
-    return session.matcher.accept_token(token_id)
+    if not session.matcher.accept_token(token_id):
+        return False
+    session.follow = session.begun.get(token_id)
+    return True
 
 
 def accept_all(session: Session, ids: Iterable[int]) -> int:
@@ -278,6 +306,8 @@ def fill(session: Session, started: float, accepted: bool, refused: int = -1) ->
         bits = np.full(len(session.permitted), -1, np.int32)
         session.matcher.fill_next_token_bitmask(bits)
         bits &= session.permitted
+        if session.follow is not None:
+            bits &= session.follow
         session.page[:] = np.unpackbits(bits.view(np.uint8), count=size, bitorder="little")
     allowed = session.page.view(bool)
     count = int(np.count_nonzero(allowed))

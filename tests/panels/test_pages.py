@@ -268,7 +268,8 @@ def test_the_header_shows_ones_own_jobs_only(data_dir: Path) -> None:
         lanes_ = measuring.lanes_to_measure(workbench, logic.request(form(logic)), ["none"])
         run_id = workbench.start_job(measuring.measure_request(lanes_, 3), RunContext(owner=owner_of(True, ann)))
         assert speller.held.wait(20)
-        assert json.loads(header.job_line(workbench, ann))["run"] == run_id and header.job_line(workbench, ben) == ""
+        assert json.loads(header.job_line(workbench, ann))["run"] == run_id
+        assert header.job_line(workbench, ben) == "" and header.job_line(workbench, "") == ""
         header.stop_job(workbench, ben, run_id)
         assert workbench.jobs()
         header.stop_job(workbench, ann, run_id)

@@ -176,6 +176,32 @@ def test_whatever_a_walk_finishes_is_json(engine: GrammarEngine, schema: str, wh
     assert finished
 
 
+def test_no_walk_ends_in_bytes_that_are_no_character(engine: GrammarEngine) -> None:
+    """Surrogates, overlong forms and code points beyond the last one: the engine alone would let them into a string."""
+    at_byte = {i: engine_bytes(i) for i in range(len(TOKENIZER)) if engine_bytes(i)}
+    single = {word[0]: i for i, word in at_byte.items() if len(word) == 1}
+    with engine.session(Grammar("json_schema", '{"type":"string"}')) as session:
+        for lead, refused, taken in ((0xED, 0xA0, 0x9F), (0xE0, 0x9F, 0xA0), (0xF0, 0x8F, 0x90), (0xF4, 0x90, 0x8F), (0xE1, 0xC0, 0x80)):
+            mask = session.reset([single[0x22], single[lead]])
+            assert not mask.allowed[single[refused]] and mask.allowed[single[taken]]
+            session.push(single[refused])
+            assert not session.mask().accepted
+
+
+def engine_bytes(token_id: int) -> bytes:
+    """What a byte-level token writes."""
+    table = {c: b for b, c in bytes_to_unicode().items()}
+    text = TOKENIZER.convert_ids_to_tokens(token_id)
+    return bytes(table[c] for c in text) if all(c in table for c in text) and token_id >= 3 else b""
+
+
+def bytes_to_unicode() -> dict[int, str]:
+    """GPT-2's table: printable bytes stand for themselves, the others for the code points from 256 on."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in plain]
+    return {b: chr(b) for b in plain} | {b: chr(256 + n) for n, b in enumerate(rest)}
+
+
 def test_fixed_whitespace_is_that_of_json_dumps_and_any_is_at_most_two_blanks(engine: GrammarEngine) -> None:
     value = {"name": "a", "age": 1}
     for whitespace, text, taken in (

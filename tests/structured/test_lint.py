@@ -89,7 +89,7 @@ TRAPS = [
     ("patternProperties", of({"a": TEXT}, patternProperties={"^[a-z]$": {"type": "string", "minLength": 1}}), '{"a": ""}'),
     ("patternProperties", {"type": "object", "patternProperties": {"^a.*": WHOLE, ".*b$": TEXT}}, '{"ab": 1}'),
     ("additionalProperties", of({"q": {}}, patternProperties={"^a$": WHOLE}, additionalProperties=True), '{"q": 1, "a": "s"}'),
-    ("propertyNames", {"type": "object", "patternProperties": {"^a": WHOLE}, "propertyNames": {"maxLength": 1}}, '{"ab": 1}'),
+    ("propertyNames", {"type": "object", "patternProperties": {"^ab": WHOLE}, "propertyNames": {"maxLength": 1}}, '{"ab": 1}'),
     ("propertyNames", of({"abcd": {}}, propertyNames={"maxLength": 3}), '{"abcd": 1}'),
     ("propertyNames", of({"a": WHOLE}, propertyNames={"maxLength": 3}, additionalProperties=True), '{"a": 1, "a": "s"}'),
     ("propertyNames", {"type": "object", "propertyNames": {"anyOf": [{"pattern": "^x"}]}}, '{1: "s"}'),
@@ -138,6 +138,9 @@ ODD: list[Any] = [
     {"type": "object", "patternProperties": {"(": {}}}, {"type": "object", "propertyNames": False}, {"items": [1, 2]}, {"$schema": 3},
     {"type": "object", "dependentRequired": {"a": 3}}, {"type": "object", "additionalProperties": 3, "minProperties": "2"},
     {"not": {"$ref": "http://x/"}, "type": "string"}, {"type": "string", "enum": [{"a": [1]}], "$ref": "#/enum"}, {"": {"": 1}},
+    {"type": "string", "enum": ["a"], "minLength": "two"}, {"$id": 3, "enum": [1]}, {"type": [{}], "anyOf": [{"type": "null"}]},
+    {"type": "object", "required": [[]], "properties": {"a": {}}, "minProperties": 2}, {"type": "string", "pattern": "a", "format": []},
+    {"anyOf": [{"format": [1]}], "oneOf": 3, "format": {}}, {"$ref": "#/enum/0", "enum": [{"$id": None, "$ref": 3}]},
 ]  # fmt: skip
 
 
@@ -222,9 +225,9 @@ def test_a_nested_address_moves_the_references_below_it():
 
 def test_a_deeply_nested_schema_is_said_to_be_too_deep():
     schema: dict[str, Any] = {"type": "integer"}
-    for _ in range(3_000):
+    for _ in range(1_500):
         schema = {"anyOf": [schema]}
-    assert isinstance(lint(schema), list)
+    assert [f.effect for f in lint(schema)] == ["refused"]
 
 
 def random_pattern(rng: random.Random, depth: int) -> str:
