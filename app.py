@@ -1,6 +1,7 @@
 """Starts Loupe in the browser.
 
-Goes in: arguments. Comes out: a served page. Everything else is in `panels` (what is seen) and `backend` (what is done).
+Goes in: arguments. Comes out: a served page. Everything else is in `panels` (what is seen) and `backend` (what is done). The browser side
+is imported inside functions: it takes seconds, in which the model loads already.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import gradio as gr
+from typing import TYPE_CHECKING, Any
 
 from backend.house import open_workbench
 from backend.paths import data_dir
 from backend.workbench import Workbench
-from panels import PANELS, home, theme
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 PAGES_CSS = Path(__file__).parent / "assets" / "pages.css"
 
@@ -35,6 +37,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build_app(workbench: Workbench) -> gr.Blocks:
     """All pages around one workbench."""
+    import gradio as gr
+
+    from panels import PANELS, home
+
     with gr.Blocks(title="Loupe", analytics_enabled=False) as demo:
         home.build(workbench, demo)
     for panel in PANELS:
@@ -45,6 +51,8 @@ def build_app(workbench: Workbench) -> gr.Blocks:
 
 def launch_options() -> dict[str, Any]:
     """What `launch` needs besides an address: the look, and Gradio's own history, footer and server rendering off."""
+    from panels import theme
+
     look = theme.launch_options()
     head = f"{look['head']}\n<style>\n{PAGES_CSS.read_text(encoding='utf-8')}\n</style>"
     off = dict.fromkeys(("run_history", "ssr_mode", "enable_monitoring"), False)
@@ -56,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     workbench = open_workbench(arguments.data_dir or data_dir(), public=arguments.public)
     try:
-        if not workbench.models.state(arguments.model).present:
+        if workbench.models.state(arguments.model).present:
+            workbench.prepare(replace(workbench.examples()[0].request, models={"target": arguments.model}))
+        else:
             workbench.models.fetch(arguments.model)
         workbench.resume_jobs()
         build_app(workbench).launch(server_name=arguments.host, server_port=arguments.port, **launch_options())

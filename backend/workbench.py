@@ -275,6 +275,21 @@ class Workbench:
         """The stored lines of a run of one's own."""
         return list(self.store.get(run_id, owner).lines)
 
+    def prepare(self, request: RunRequest) -> None:
+        """Load and warm up in the background what this request needs, so that the first run does not wait for it."""
+
+        def steps() -> Iterator[None]:
+            try:
+                models = self.models.load_all(request.models)
+                warm = self.method(request.method).warm
+                if warm is not None:
+                    warm(request, models)
+            except WorkbenchError as error:
+                log.info("not prepared: %s", error)  # whoever runs it will be told
+            yield
+
+        self.device.submit(Task(steps, "getting ready", lambda place, note: None, lambda: False))
+
     def call(self, work: Callable[[], Any]) -> Any:
         """Do a short piece of model work on the device thread, in its turn, and return what it gives."""
         answer: Future[Any] = Future()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import examples
-from backend.bench import Bar, at_most
+from backend.bench import Bar, Progress, at_most
 from backend.errors import WorkbenchError
 from backend.house import open_workbench
 from backend.types import RunContext
@@ -43,11 +43,12 @@ def overhead(quick: bool, data_dir: Path) -> tuple[Bar, dict[str, Any]]:
 
 def _follow(workbench: Any, run_id: str) -> dict[str, Any]:
     last: dict[str, Any] = {}
+    progress = None
     for line in workbench.follow(run_id):
         last = json.loads(line)
-        if last["event"] == "progress":
-            print(f"\r{last['note']}: {last['done']:.0f} of {last['total']:.0f} runs", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        if last["event"] == "progress" and last["total"] > 1:
+            progress = progress or Progress(int(last["total"]), "runs", sys.stderr)
+            progress.update(int(last["done"]), last["note"])
     if last["event"] != "done":
         raise WorkbenchError(last.get("error", "The measurement did not end."))
     return last
