@@ -122,14 +122,6 @@ class Workbench:
                 resumed.append(run_id)
         return resumed
 
-    def measure_request(self, requests: Sequence[RunRequest], repeats: int) -> RunRequest:
-        """The job that repeats these lanes in turn; the second one (the first baseline) is what the others are compared with."""
-        first = requests[0]
-        lanes = [*requests[2:], requests[0], *requests[1:2]]
-        models = {role: model for request in requests for role, model in request.models.items()}
-        options = {"lanes": [request.to_json() for request in lanes], "repeats": repeats}
-        return RunRequest("measure", first.prompt, models, first.sampling, options)
-
     def _admit(self, request: RunRequest, context: RunContext, stream: Stream, findings: list[Finding]) -> LiveRun:
         live = LiveRun(new_id(), request, context, stream, findings)
         self.store.start(live.run_id, request, context, self.versions)
