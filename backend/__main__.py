@@ -123,8 +123,9 @@ def _request(args: argparse.Namespace) -> RunRequest:
 def _start(workbench: Any, request: RunRequest, args: argparse.Namespace) -> Iterator[str]:
     context = RunContext(session=None)
     if args.measure:
-        lanes = [*([request]), *workbench.baselines(request)]
-        job = workbench.measure_request(lanes, args.measure)
+        from backend.measure import measure_request
+
+        job = measure_request([request, *reversed(workbench.baselines(request))], args.measure)
         return workbench.follow(workbench.start_job(job, context))
     if workbench.method(request.method).job:
         return workbench.follow(workbench.start_job(request, context))

@@ -22,7 +22,7 @@ from backend.errors import InvalidRequest, WorkbenchError
 from backend.method import Method
 from backend.options import option, parse_options
 from backend.resources import Resources
-from backend.types import Done, Event, Finding, Progress, RunContext, RunRecord, RunRequest, Token, Verdict
+from backend.types import Done, Event, Finding, Progress, Prompt, RunContext, RunRecord, RunRequest, Token, Verdict
 
 SHORTEST = 6
 SAY_EVERY_S = 0.25
@@ -69,6 +69,13 @@ def words(lane: str, base: str, ratio: float, low: float, high: float) -> str:
         return f"{lane} is {1 / ratio:.2f} × faster a token than {base} (95 % interval {1 / high:.2f} to {1 / low:.2f})"
     percent = [(value - 1) * 100 for value in (ratio, low, high)]
     return f"{lane} costs {percent[0]:.1f} % more a token than {base} (95 % interval {percent[1]:.1f} to {percent[2]:.1f})"
+
+
+def measure_request(lanes: Sequence[RunRequest], repeats: int) -> RunRequest:
+    """The job that repeats these lanes in turn; the last one is what the others are compared with."""
+    models = {role: model for lane in lanes for role, model in lane.models.items()}
+    prompt = Prompt.user(f"Measure: {lanes[0].prompt.text}")
+    return RunRequest("measure", prompt, models, options={"lanes": [lane.to_json() for lane in lanes], "repeats": repeats})
 
 
 def method(methods: Mapping[str, Method]) -> Method:

@@ -42,7 +42,8 @@ def known_fields(cls: type, data: Any, where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 cut nothing; seed 0 is a seed."""
+    """How the next token is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 cut nothing; seed 0 is a seed.
+    `max_new_tokens` counts what comes after `answer_prefix`; 0 only reads the prefix."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -54,7 +55,7 @@ class SamplingParams:
         check_number("sampling.temperature", self.temperature, 0, 10)
         check_number("sampling.top_p", self.top_p, 0.0001, 1)
         check_number("sampling.top_k", self.top_k, 0, 1_000_000, integer=True)
-        check_number("sampling.max_new_tokens", self.max_new_tokens, 1, 100_000, integer=True)
+        check_number("sampling.max_new_tokens", self.max_new_tokens, 0, 100_000, integer=True)
         check_number("sampling.seed", self.seed, 0, 2**53, integer=True)
 
 

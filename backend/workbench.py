@@ -27,6 +27,7 @@ from backend.live import LiveRun, Stream
 from backend.method import Method
 from backend.model_service import ModelService
 from backend.prompt import render
+from backend.public import check_caps, check_jobs
 from backend.recorder import Recorder
 from backend.resources import Resources
 from backend.store import Store, new_id, now
@@ -75,6 +76,7 @@ class Workbench:
                 raise InvalidRequest(f"models.{role} is missing: {request.method} needs a model for it.", f"models.{role}")
         if self.public:
             self.models.check_public(request)
+            check_caps(request)
         return method.check(request, self.resources)
 
     def baselines(self, request: RunRequest) -> list[RunRequest]:
@@ -105,6 +107,8 @@ class Workbench:
         """Start a job that outlives the page; returns its run id, to be followed or stopped."""
         if not self.method(request.method).job:
             raise InvalidRequest(f"{request.method} is a single run, not a job.", "method")
+        if self.public:
+            check_jobs(sum(job.owner == context.owner for job in self.jobs()))
         live = self._admit(request, context, Stream(), self.check(request))
         self._submit_job(live)
         return live.run_id
@@ -121,14 +125,6 @@ class Workbench:
                 self._submit_job(live)
                 resumed.append(run_id)
         return resumed
-
-    def measure_request(self, requests: Sequence[RunRequest], repeats: int) -> RunRequest:
-        """The job that repeats these lanes in turn; the second one (the first baseline) is what the others are compared with."""
-        first = requests[0]
-        lanes = [*requests[2:], requests[0], *requests[1:2]]
-        models = {role: model for request in requests for role, model in request.models.items()}
-        options = {"lanes": [request.to_json() for request in lanes], "repeats": repeats}
-        return RunRequest("measure", first.prompt, models, first.sampling, options)
 
     def _admit(self, request: RunRequest, context: RunContext, stream: Stream, findings: list[Finding]) -> LiveRun:
         live = LiveRun(new_id(), request, context, stream, findings)

@@ -85,18 +85,26 @@ class Footing:
 
 
 def footing(text: str, selected: dict[str, Any] | None) -> Footing | None:
-    """The selected token if it is in the strip; else the end of the lane that was stepped last, or of the first. None: no lane."""
+    """The selected token if it is in the strip; else the end of the lane that was stepped last, or of the first. None: no lane, or a
+    recording of which no token was selected: whoever steps there wants to step through the form's own request."""
     found = [lane for lane in lanes(text) if lane.tokens]
     if not found:
         return None
     chosen = _chosen(found, selected)
     if chosen is not None:
         return Footing(chosen[0].run, chosen[1]["position"], chosen[1]["id"], text)
+    if is_recording(text):
+        return None
     lane = found[-1] if found[-1].continued else found[0]
     if lane.end is not None and lane.end.get("finish_reason") in ("stop", "dead_end"):
         raise WorkbenchError("This answer is complete. Open one of its tokens to step on from there.")
     last = lane.tokens[-1]
     return Footing(lane.run, last["position"], last["id"], text[: lane.start] if lane.continued else text)
+
+
+def is_recording(text: str) -> bool:
+    first = _event(text.split("\n", 1)[0])
+    return first is not None and first["event"] == "recorded"
 
 
 def _chosen(found: list[Lane], selected: dict[str, Any] | None) -> tuple[Lane, dict[str, Any]] | None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from backend.types import Prompt, RunRequest
+from backend.types import RunRequest
 from backend.workbench import Workbench
 from panels.header import duration
 from panels.lanes import lanes
@@ -27,13 +27,6 @@ def lanes_to_measure(workbench: Workbench, request: RunRequest, compare: Sequenc
 def chosen_baselines(workbench: Workbench, request: RunRequest, compare: Sequence[str]) -> list[RunRequest]:
     """The baselines whose lane was ticked, in the method's order."""
     return [baseline for baseline in workbench.baselines(request) if baseline.options.get("constrain") in compare]
-
-
-def measure_request(requests: Sequence[RunRequest], repeats: int) -> RunRequest:
-    """The job that repeats these requests in turn."""
-    models = {role: model for request in requests for role, model in request.models.items()}
-    prompt = Prompt.user(f"Measure: {requests[0].prompt.text}")
-    return RunRequest("measure", prompt, models, options={"lanes": [r.to_json() for r in requests], "repeats": repeats})
 
 
 def cost(text: str, n_lanes: int) -> str:

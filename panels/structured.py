@@ -223,5 +223,6 @@ def _wire_load(
             values, text = logic.first(token, dict(request.query_params), choices)
             return [*values, gr.skip() if text is None else text]
 
-    loaded = head.ready.then(load, [head.visitor, remembered], [*form.inputs, stage.strip], **AT_ONCE)
-    evidence.fill(stage.evidence, loaded.then, workbench, stage.strip, head.visitor)
+    head.ready.then(load, [head.visitor, remembered], [*form.inputs, stage.strip], **AT_ONCE)
+    # the chart's script is 4.6 MB: a page that opens on a recording brings it only when somebody unfolds the evidence
+    evidence.fill(stage.evidence, stage.evidence.accordion.expand, workbench, stage.strip, head.visitor)

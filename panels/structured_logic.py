@@ -16,6 +16,7 @@ import gradio as gr
 
 from backend import examples
 from backend.errors import WorkbenchError
+from backend.measure import measure_request
 from backend.method import Method
 from backend.types import Finding, RunContext, RunRequest
 from backend.workbench import Workbench
@@ -93,7 +94,7 @@ class Logic:
         """The lines of a run that goes another way at one token; `event` is what the strip's card sent."""
         match event:
             case {"run": str(run), "position": int(position), "token_id": int(token_id)}:
-                return self._continue(request, token, run, position, token_id, one)
+                return self._continue(request, token, run, position, token_id, 0 if one else None)
             case _:
                 raise WorkbenchError("The card sent no token to go on from.")
 
@@ -104,16 +105,17 @@ class Logic:
         if foot is None:
             first = self._shorter(values)
             return streamed(lambda: self.workbench.run(first, context_of(self.workbench, token, request)))
-        return streamed(lambda: self._continue(request, token, foot.run, foot.position, foot.token_id, True), before=foot.before)
+        return streamed(lambda: self._continue(request, token, foot.run, foot.position, foot.token_id, 1), before=foot.before)
 
     def _shorter(self, values: Sequence[Any]) -> RunRequest:
         with told():
-            return one_token(self.request(values))
+            return at_most_tokens(self.request(values), 1)
 
-    def _continue(self, request: gr.Request, token: Any, run: str, position: int, token_id: int, one: bool) -> Iterator[str]:
+    def _continue(self, request: gr.Request, token: Any, run: str, position: int, token_id: int, more: int | None) -> Iterator[str]:
+        """Go on after `token_id` at `position`, by `more` tokens (None: as many as the run has left)."""
         context = replace(context_of(self.workbench, token, request), parent_run_id=self._parent(run))
         wanted = self.workbench.branch(run, position, token_id, context.owner)
-        return self.workbench.run(one_token(wanted) if one else wanted, context)
+        return self.workbench.run(wanted if more is None else at_most_tokens(wanted, more), context)
 
     def _parent(self, run: str) -> str | None:
         """A recording that ships has no row to point at."""
@@ -125,7 +127,7 @@ class Logic:
     def measure(self, request: gr.Request, token: Any, compare: Sequence[str], values: Sequence[Any], repeats: int) -> Iterator[str]:
         """Start the job and tell its course; it goes on when the page closes."""
         lanes = measuring.lanes_to_measure(self.workbench, self.request(values), compare)
-        run_id = self.workbench.start_job(measuring.measure_request(lanes, repeats), context_of(self.workbench, token, request))
+        run_id = self.workbench.start_job(measure_request(lanes, repeats), context_of(self.workbench, token, request))
         yield from measuring.course(self.workbench.follow(run_id))
 
     def inspect(self, run_id: str, position: int) -> dict[str, Any]:
@@ -177,8 +179,8 @@ def default_options(options: type) -> dict[str, Any]:
     return {name: controls.default_of(spec) for name, spec in controls.specs(options).items()}
 
 
-def one_token(request: RunRequest) -> RunRequest:
-    return replace(request, sampling=replace(request.sampling, max_new_tokens=1))
+def at_most_tokens(request: RunRequest, n: int) -> RunRequest:
+    return replace(request, sampling=replace(request.sampling, max_new_tokens=n))
 
 
 def lint_words(findings: Sequence[Finding], kind: str) -> str:

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from backend.errors import InvalidRequest, WorkbenchError
+from backend.models import ModelPool
 from backend.prompt import Rendered
-from tests.house import Counter, context, count, open_house
+from backend.types import Prompt
+from tests.house import Counter, Names, context, count, open_house
 
 
 @pytest.fixture
@@ -159,6 +162,7 @@ def test_a_job_left_by_a_dead_process_goes_on_in_its_own_lines(tmp_path, counter
 import os, pathlib, threading
 import backend.workbench as w
 from backend.prompt import Rendered
+from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
 from tests.house import *
 c = Counter(); h = open_house(pathlib.Path({str(tmp_path)!r}), c)
@@ -197,7 +201,7 @@ def test_a_control_reaches_the_run_once_and_becomes_a_line(house, counter):
     house.control(run_id, "threshold", 0.4)
     counter.go.set()
     told = [e for e in events(lines) if e["event"] == "control"]
-    assert told == [{"event": "control", "name": "threshold", "value": 0.4, "position": 2, "ms": 0.0}]
+    assert told == [{"event": "control", "name": "threshold", "value": 0.4, "position": 1, "ms": 0.0}]
     with pytest.raises(WorkbenchError, match="has ended"):
         house.control(run_id, "threshold", 0.5)
 
@@ -222,6 +226,7 @@ def test_two_processes_share_the_device_and_neither_loses_a_run(house, counter, 
 import pathlib
 import backend.workbench as w
 from backend.prompt import Rendered
+from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
 from tests.house import *
 h = open_house(pathlib.Path({str(tmp_path)!r}), Counter(), "the command line")
@@ -245,6 +250,7 @@ def test_a_job_lets_another_process_in_between_its_steps(house, counter, tmp_pat
 import pathlib
 import backend.workbench as w
 from backend.prompt import Rendered
+from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
 from tests.house import *
 h = open_house(pathlib.Path({str(tmp_path)!r}), Counter(), "the command line")
@@ -260,3 +266,19 @@ h.close()
     house.call(lambda: None)
     runs = {r.request.method: r for r in house.store.runs("local")}
     assert runs["count"].finished_at <= runs["count.job"].finished_at
+
+
+def test_a_public_instance_caps_tokens_prompt_and_jobs_and_a_local_one_does_not(house, counter, monkeypatch):
+    big = [count(600), replace(count(), prompt=Prompt.user("x" * 9_000)), count(2, model="../secret")]
+    assert [house.check(request) for request in big[:2]]
+    house.public = True
+    monkeypatch.setattr(Names, "check_public", ModelPool.check_public, raising=False)
+    for request in [*big, count(2)]:
+        with pytest.raises(InvalidRequest, match="between 0 and 512|at most 8,000|must be smollm2"):
+            house.check(request)
+    job = count(4, model="smollm2", method="count.job", hold_at=1)
+    house.start_job(job, context(owner="ann"))
+    with pytest.raises(InvalidRequest, match="One job a visitor"):
+        house.start_job(job, context(owner="ann"))
+    house.start_job(replace(job, options={}), context(owner="bob"))
+    counter.go.set()

@@ -15,6 +15,7 @@ from backend import examples
 from backend.bench import Bar, Progress, at_most
 from backend.errors import WorkbenchError
 from backend.house import open_workbench
+from backend.measure import measure_request
 from backend.types import RunContext
 
 EXAMPLE = "structured-list"
@@ -28,7 +29,7 @@ def overhead(quick: bool, data_dir: Path) -> tuple[Bar, dict[str, Any]]:
     workbench = open_workbench(data_dir, program="the bench")
     try:
         lanes = [request, request.with_options(constrain="none")]
-        job = workbench.measure_request(lanes, QUICK_REPEATS if quick else REPEATS)
+        job = measure_request(lanes, QUICK_REPEATS if quick else REPEATS)
         done = _follow(workbench, workbench.start_job(job, RunContext()))
     finally:
         workbench.close()

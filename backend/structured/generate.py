@@ -92,6 +92,9 @@ class Steps:
 
     def steps(self) -> Iterator[Token | str]:
         """Tokens, then the finish reason."""
+        if self.answer and self.answer[-1] in self.handle.stop_ids:
+            yield "stop"
+            return
         for _ in range(self.request.sampling.max_new_tokens):
             if self.context.cancelled():
                 yield "cancelled"

@@ -13,6 +13,7 @@ from backend.types import RunRecord, Verdict
 
 STATES = {"valid": "valid", "invalid": "not valid", "not_json": "not JSON", "dead_end": "at a dead end", "truncated": "not finished"}
 
+WEAKER = ("not enforced", "enforced differently")  # what lint says where a finished answer may still be invalid
 FIGURES = ("valid", "state", "n_tokens", "ms_per_token", "tokens_per_s", "ttft_ms", "taken_nats", "overridden", "forced", "compile_ms",
            "mask_ms")  # fmt: skip
 
@@ -81,11 +82,14 @@ def _kind(text: str) -> str:
 
 def _unenforced(record: RunRecord) -> list[str]:
     lint = (e["data"] for e in record.events() if e["event"] == "finding" and e["kind"] == "lint")
-    notes = [data for data in lint if data["effect"] == "not enforced"]
-    if not notes:
-        return []
-    named = ", ".join(dict.fromkeys(f"{n['keyword']} at {n['path']}" for n in notes[:3])) + (" and more" if len(notes) > 3 else "")
-    return [f"Not enforced by the grammar: {named}."]
+    notes = [data for data in lint if data["effect"] in WEAKER]
+    sentences = []
+    for effect in WEAKER:
+        places = list(dict.fromkeys(f"{n['keyword']} at {n['path']}" for n in notes if n["effect"] == effect))
+        if places:
+            more = " and more" if len(places) > 3 else ""
+            sentences.append(f"{effect.capitalize()} by the grammar: {', '.join(places[:3])}{more}.")
+    return sentences
 
 
 def _figures(record: RunRecord) -> dict[str, Any]:

@@ -31,6 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(*FOREIGN))
 
 
+AXE = "async (left_out) => (await axe.run({exclude: left_out}, {resultTypes: ['violations']})).violations"
+# Gradio 6.31 shows this for a moment where a plot's script is still loading; `aria-label` is not allowed on a plain div.
+UPSTREAM = [['div.empty[aria-label="Empty value"]']]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_gradio() -> Iterator[None]:
     """No telemetry, no look-ups: the app under test stays on this machine."""
@@ -85,7 +90,7 @@ def _leaves(url: str) -> bool:
 
 @pytest.fixture(scope="session")
 def axe() -> Callable[[Page], list[str]]:
-    """`axe(page)`: the serious and critical violations as words."""
+    """`axe(page)`: the serious and critical violations as words, but for what stands in `UPSTREAM`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "loupe-tests" / "node_modules" / "axe-core" / "axe.min.js"
     script = Path(os.environ.get("LOUPE_AXE") or cache)
     if not script.is_file():
@@ -94,7 +99,7 @@ def axe() -> Callable[[Page], list[str]]:
 
     def violations(page: Page) -> list[str]:
         page.add_script_tag(content=source)
-        found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
+        found: list[dict[str, Any]] = page.evaluate(AXE, UPSTREAM)
         return [f"{v['id']}: {node['html'][:160]}" for v in found if v["impact"] in ("serious", "critical") for node in v["nodes"]]
 
     return violations

@@ -14,6 +14,7 @@ import pytest
 
 from backend.errors import WorkbenchError
 from backend.jobs import JobState
+from backend.measure import measure_request
 from backend.model_service import ModelState
 from backend.types import RunContext
 from backend.workbench import Workbench
@@ -92,7 +93,7 @@ def test_a_branch_is_a_run_with_a_parent_and_one_other_token(workbench: Workbenc
     lines = list(logic.branch(TAB, "", {"run": first.run, "position": 2, "token_id": 7}, one=True))
     record = workbench.store.get(json.loads(lines[0])["run"], "local")
     assert record.parent_run_id == first.run and record.request.answer_prefix == (100, 101, 7)
-    assert record.request.sampling.max_new_tokens == 1
+    assert record.request.sampling.max_new_tokens == 0
 
 
 @pytest.mark.parametrize("sent", [None, {}, {"run": 1, "position": 0, "token_id": 1}, {"run": "x", "position": "0", "token_id": 1}])
@@ -266,7 +267,7 @@ def test_the_header_shows_ones_own_jobs_only(data_dir: Path) -> None:
     try:
         logic = Logic(workbench)
         lanes_ = measuring.lanes_to_measure(workbench, logic.request(form(logic)), ["none"])
-        run_id = workbench.start_job(measuring.measure_request(lanes_, 3), RunContext(owner=owner_of(True, ann)))
+        run_id = workbench.start_job(measure_request(lanes_, 3), RunContext(owner=owner_of(True, ann)))
         assert speller.held.wait(20)
         assert json.loads(header.job_line(workbench, ann))["run"] == run_id
         assert header.job_line(workbench, ben) == "" and header.job_line(workbench, "") == ""

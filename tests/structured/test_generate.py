@@ -97,6 +97,18 @@ def test_going_on_from_any_token_gives_the_same_rest(tiny_handle):
         assert again.stats["n_tokens"] == len(tokens) - cut
 
 
+def test_with_no_new_tokens_the_prefix_is_only_read(tiny_handle):
+    _, tokens = done_and_tokens(tiny_handle, request("json_schema"))
+    done, read = done_and_tokens(tiny_handle, request("json_schema", n=0, prefix=tuple(t.id for t in tokens[:3])))
+    assert [t.id for t in read] == [t.id for t in tokens[:3]] and done.finish_reason == "length" and done.stats["n_tokens"] == 0
+
+
+def test_after_a_stop_token_nothing_more_comes(tiny_handle):
+    whole, tokens = done_and_tokens(tiny_handle, request("regex"))
+    done, read = done_and_tokens(tiny_handle, request("regex", prefix=tuple(t.id for t in tokens)))
+    assert whole.finish_reason == done.finish_reason == "stop" and len(read) == len(tokens) and done.stats["valid"]
+
+
 def test_a_prefix_that_the_grammar_refuses_is_refused_by_name(tiny_handle):
     with pytest.raises(InvalidRequest, match="does not allow"):
         list(run(request("regex", prefix=(tiny_handle.tokenizer.convert_tokens_to_ids("z"),)), RunContext(), {"target": tiny_handle}))
