@@ -90,7 +90,8 @@ class Workbench:
     def run(self, request: RunRequest, context: RunContext) -> Iterator[str]:
         """One run's lines. Closing the iterator cancels the run."""
         stream = Stream()
-        live = self._admit(request, context, stream, self.check(request))
+        found = self.check(request)
+        live = self._admit(request, replace(context, lane=context.lane or self.lane(request)), stream, found)
         self._submit(stream, lambda: self._steps(live), live)
         return self._follow(stream)
 
