@@ -33,7 +33,7 @@ SIZES = {
     size.name: size
     for size in (
         Size("large", 160, 8, 4, 2, 448, muon_lr=0.01, adamw_lr=2.5e-3, decay_share=0.5, minutes=45),
-        Size("small", 64, 2, 4, 2, 80, muon_lr=0.02, adamw_lr=4e-3, decay_share=0.35, minutes=5),
+        Size("small", 64, 2, 4, 2, 80, muon_lr=0.02, adamw_lr=4e-3, decay_share=0.35, minutes=1.2),
     )
 }
 
