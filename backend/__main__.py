@@ -1,4 +1,4 @@
-"""The command line: `python -m backend run | models | history | bench`.
+"""The command line: `python -m backend run | models | history | pocket | bench`.
 
 Goes in: arguments. Comes out: JSON lines (`run`), tables for people, one JSON line at the end of `bench`; exit codes 0 completed,
 1 failed, 2 not a valid request. Only here is anything printed.
@@ -18,6 +18,7 @@ from typing import Any
 from backend import commands
 from backend.errors import InvalidRequest, WorkbenchError
 from backend.paths import assets_dir, data_dir
+from backend.pocket import commands as pocket
 from backend.types import Failed, RunContext, RunRequest
 
 COMPLETED, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
@@ -53,8 +54,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("run")
     export.add_argument("--output", type=Path, help="a file (default: standard output)")
 
+    pocket.add_parser(commands_)
+
     bench = commands_.add_parser("bench", help="figures against bars")
-    bench.add_argument("name", help="structured, startup")
+    bench.add_argument("name", help="structured, startup, pocket")
     bench.add_argument("--quick", action="store_true", help="minutes, the same bars on less data")
     bench.add_argument("--schemas", type=Path, help="structured: another list of schemas (a folder or a .jsonl file)")
     bench.add_argument("--walks", type=int, help="structured: random walks a schema")
@@ -65,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     where = args.data_dir or data_dir()
-    command = {"run": _run, "models": _models, "history": _history, "bench": _bench}[args.command]
+    command = {"run": _run, "models": _models, "history": _history, "pocket": _pocket, "bench": _bench}[args.command]
     try:
         return command(args, where)
     except BrokenPipeError:
@@ -167,7 +170,7 @@ def _say(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-# models, history, bench --------------------------------------------------------------------------------------------------------------
+# models, history, pocket, bench ------------------------------------------------------------------------------------------------------
 
 
 def _models(args: argparse.Namespace, where: Path) -> int:
@@ -201,6 +204,14 @@ def _history(args: argparse.Namespace, where: Path) -> int:
             args.output.write_text(text) if args.output else print(text, end="")
     finally:
         store.close()
+    return COMPLETED
+
+
+def _pocket(args: argparse.Namespace, where: Path) -> int:
+    from backend.bench import reporter
+
+    for text in pocket.run(args, where, assets_dir(), reporter("items", sys.stderr)):
+        print(text, flush=True)
     return COMPLETED
 
 

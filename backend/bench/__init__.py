@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from backend.errors import InvalidRequest
 
-BENCHES = {"structured": "backend.bench.structured", "startup": "backend.bench.startup"}
+BENCHES = {"structured": "backend.bench.structured", "startup": "backend.bench.startup", "pocket": "backend.bench.pocket"}
 PACKAGES = ("torch", "transformers", "xgrammar", "jsonschema")
 
 
@@ -106,3 +106,15 @@ class Progress:
         text = f"{done}/{self._total} {self._unit}, {rate:.2f}/s, {left:.0f} s left {note}"
         end = "\n" if done >= self._total or not self._out.isatty() else "\r"
         print(f"{text:<78.78}", end=end, file=self._out, flush=True)
+
+
+def reporter(unit: str, out: TextIO) -> Callable[[float, float | None, str], None]:
+    """A listener of `(done, total, note)` that shows a `Progress` from its first call on."""
+    shown: list[Progress] = []
+
+    def tell(done: float, total: float | None, note: str) -> None:
+        if not shown:
+            shown.append(Progress(int(total or 0), unit, out))
+        shown[0].update(int(done), note)
+
+    return tell

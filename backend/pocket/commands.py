@@ -1,0 +1,111 @@
+"""`python -m backend pocket train | export | evaluate`: arguments and what they do, as lines for whoever prints.
+
+Goes in: parsed arguments, the data directory and the assets. Comes out: text, a piece at a time; how far it is goes to a listener.
+Prints nothing; torch loads only when a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.commands import table
+from backend.model_source import resolve
+
+if TYPE_CHECKING:
+    from backend.pocket.evaluate import Evaluation
+
+PAIR = {"large": "small", "small": "large"}
+Tell = Callable[[float, float, str], None]  # done, total, note
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command `pocket` and its actions."""
+    pocket = commands.add_parser("pocket", help="train, export, evaluate: how the shipped models are made and measured")
+    actions = pocket.add_subparsers(dest="action", required=True)
+    train = actions.add_parser("train", help="a model from nothing; the same command goes on after a stop")
+    train.add_argument("--size", required=True, help="large or small")
+    train.add_argument("--minutes", "--budget", type=float, help="wall time (default: what the shipped model had; less gives a weaker one)")
+    train.add_argument("--seed", type=int, default=0, help="of weights and corpus (default 0)")
+    train.add_argument("--device", default="cpu", help="cpu or cuda")
+    train.add_argument("--out", type=Path, help="the model's folder (default: mine/pocket-SIZE); checkpoints lie in FOLDER.training")
+    export = actions.add_parser("export", help="what a training has so far, as a Hugging Face folder")
+    export.add_argument("run", type=Path, help="a training's folder, with its checkpoint")
+    export.add_argument("out", type=Path, help="the folder to write")
+    evaluate = actions.add_parser("evaluate", help="fresh questions with known answers: a table and one JSON line")
+    evaluate.add_argument("model", help="pocket/large, pocket/small, mine/NAME, or a folder that training made")
+    evaluate.add_argument("--n", type=int, default=500, metavar="ITEMS", help="fresh items a skill (default 500)")
+    evaluate.add_argument("--seed", type=int, default=1, help="which items (default 1; the bench takes others)")
+    evaluate.add_argument("--partner", help="the other model of the pair (default: the folder named small or large beside it)")
+    evaluate.add_argument("--card", action="store_true", help="write the model card into the model's folder")
+
+
+def run(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """The command's output, a text at a time."""
+    return {"train": train, "export": export, "evaluate": evaluate}[args.action](args, data_dir, assets_dir, tell)
+
+
+def train(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """A line a report, then where the model is. Checkpoints stay beside it, so that a stopped run goes on."""
+    from backend.pocket.export import export as exported
+    from backend.pocket.train import size_named, weaker
+    from backend.pocket.train import train as trained
+
+    minutes = size_named(args.size).minutes if args.minutes is None else args.minutes
+    out = args.out or data_dir / "models" / "mine" / f"pocket-{args.size}"
+    warning = weaker(args.size, minutes)
+    if warning:
+        yield warning
+    checkpoints = out.with_name(f"{out.name}.training")
+    with closing(trained(args.size, minutes, args.seed, checkpoints, args.device)) as reports:
+        for report in reports:
+            yield report.text()
+    yield f"{exported(checkpoints, out)} is a model folder; python -m backend pocket evaluate {out} says what it knows"
+
+
+def export(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """Where it was written."""
+    from backend.pocket.export import export as exported
+
+    yield f"{exported(args.run, args.out)} is a model folder"
+
+
+def evaluate(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """The table, then one JSON line; with `--card` the card is written before."""
+    from backend.models import ModelPool
+    from backend.pocket import card
+    from backend.pocket.evaluate import evaluate as evaluated
+
+    partner = args.partner or sibling(args.model, data_dir, assets_dir)
+    pool = ModelPool(data_dir, assets_dir, dtype="float32")
+    try:
+        result = evaluated(pool, args.model, args.n, args.seed, partner, tell)
+    finally:
+        pool.close()
+    if args.card:
+        card.write(resolve(args.model, data_dir, assets_dir).path, result)
+    yield shown(result)
+    yield json.dumps(result.to_json(), ensure_ascii=False)
+
+
+def shown(result: Evaluation) -> str:
+    """One row a figure."""
+    from backend.pocket.card import rows
+
+    return table(rows(result))
+
+
+def sibling(model_id: str, data_dir: Path, assets_dir: Path) -> str | None:
+    """The id of the folder named `small` where this one is named `large`, and the other way round; None where there is none."""
+    path = resolve(model_id, data_dir, assets_dir).path
+    size = next((size for size in PAIR if path is not None and size in path.name), None)
+    if path is None or size is None:
+        return None
+    other = path.with_name(path.name.replace(size, PAIR[size]))
+    if not (other / "config.json").is_file():
+        return None
+    return model_id.rstrip("/").removesuffix(path.name) + other.name
