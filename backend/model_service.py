@@ -94,7 +94,7 @@ class ModelService:
 
     def choices(self) -> list[tuple[str, str]]:
         """`(label, id)` of what this machine has or can always get."""
-        return [(row["id"] if row["present"] else f"{row['id']} (not here yet)", row["id"]) for row in self.pool.list()]
+        return [(row["id"], row["id"]) for row in self.pool.list()]
 
     def describe(self, model_id: str) -> dict[str, Any]:
         """The model's passport as JSON."""

@@ -32,7 +32,7 @@ def state_words(model_id: str, state: ModelState) -> str:
     if state.present:
         return ""
     if state.error:
-        return f"{model_id} is not here: {state.error} The recorded run below is real; open its tokens."
+        return f"{model_id} is not here: {state.error} The recorded run on Structured is real, and the pocket models work."
     share = f", {100 * state.done / state.total:.0f} %" if state.total else ""
     what = state.note or "on its way"
-    return f"{model_id} is on its way ({what}{share}). Meanwhile the run below, recorded on it, can be read token by token."
+    return f"{model_id} is on its way ({what}{share}). Meanwhile read the run recorded on it, or use a pocket model."
