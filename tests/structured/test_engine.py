@@ -460,5 +460,7 @@ os._exit(0)
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_a_worker_does_not_outlive_its_parent(state: str) -> None:
     done = subprocess.run([sys.executable, "-c", ORPHAN, state], cwd=ROOT, check=True, capture_output=True, text=True)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(timeout=30)  # raises TimeoutExpired if it lives on
+    worker = int(done.stdout)
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        psutil.Process(worker).wait(timeout=30)
+    assert not psutil.pid_exists(worker)
