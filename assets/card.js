@@ -29,7 +29,7 @@ function hideCard(card) {
 async function showCard(card, lane, token) {
   const asked = card.asked += 1;
   const more = make("div", "lp-more-facts");
-  card.node.replaceChildren(...cardHead(card, lane, token), facts(token), more);
+  card.node.replaceChildren(...cardHead(card, lane, token), facts(lane, token), more);
   card.node.hidden = false;
   if (!card.inspect || !lane.run) return;
   const key = `${lane.run}:${token.position}`;
@@ -68,15 +68,15 @@ function cardHead(card, lane, token) {
   return nodes;
 }
 
-function facts(token) {
+function facts(lane, token) {
   const detail = token.detail || {}, list = make("dl", "lp-facts");
   const add = (name, ...values) => {
     const value = make("dd");
     value.append(...values);
     list.append(explained(make("dt", "", name)), value);
   };
-  const [name, says] = MARKS[markOf(token)];
-  add("who chose", make("span", `lp-k lp-${markOf(token)}`, name), ` ${says}`);
+  const [name, says] = marksOf(token);
+  add("who chose", make("span", `lp-k ${classOf(token)}`, name), ` ${says}`);
   if (typeof token.logprob === "number") add("p", `${probability(Math.exp(token.logprob))}, log ${token.logprob.toFixed(2).replace("-", "−")}`);
   if (typeof detail.kept === "number") add("kept", `${probability(detail.kept)} of the mass, ${natsTaken(token).toFixed(2)} nats taken`);
   if (typeof detail.allowed === "number") add("allowed", counted(detail.allowed, "token"));
@@ -85,6 +85,7 @@ function facts(token) {
     wanted.append(...pieces(detail.wanted[1]));
     add("wanted", wanted);
   }
+  for (const more of CARD_FACTS) more(add, lane, token);
   return list;
 }
 

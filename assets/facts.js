@@ -11,6 +11,11 @@ function words(value) {
   return String(value);
 }
 
+// The glossary's definition of a term, on a page that brings the glossary along.
+function term(made) {
+  return typeof explained === "function" ? explained(made) : made;
+}
+
 function node(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -20,19 +25,19 @@ function node(tag, className, text) {
 
 function facts(object) {
   const list = node("dl", "lp-facts");
-  for (const [key, value] of Object.entries(object)) list.append(node("dt", "", key), node("dd", "", words(value)));
+  for (const [key, value] of Object.entries(object)) list.append(term(node("dt", "", key)), node("dd", "", words(value)));
   return list;
 }
 
 function table(rows) {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const made = node("table", "loupe-table"), head = node("tr");
-  for (const name of names) { const cell = node("th", "", name); cell.scope = "col"; head.append(cell); }
+  for (const name of names) { const cell = term(node("th", "", name)); cell.scope = "col"; head.append(cell); }
   made.append(node("thead"), node("tbody"));
   made.firstChild.append(head);
   for (const row of rows) {
     const line = node("tr");
-    for (const name of names) line.append(node("td", "", words(row[name])));
+    names.forEach((name, i) => line.append(i ? node("td", "", words(row[name])) : term(node("td", "", words(row[name])))));
     made.lastChild.append(line);
   }
   return made;
@@ -41,7 +46,8 @@ function table(rows) {
 function draw() {
   const value = props.value ? JSON.parse(props.value) : "";
   const root = element.querySelector(".lp-said");
-  const made = Array.isArray(value) ? table(value) : typeof value === "object" ? facts(value) : document.createTextNode(value);
+  if (value === "") { root?.replaceChildren(); return; }
+  const made = Array.isArray(value) ? table(value) : typeof value === "object" ? facts(value) : term(node("span", "", value));
   if (root) root.replaceChildren(made);
 }
 

@@ -45,7 +45,7 @@ function item(row) {
   const facts = FACTS.map((name) => row[name]).filter(Boolean);
   if (row.seconds !== null) facts.push(`${row.seconds} s`);
   meta.textContent = [when(row.at), ...facts].join(" · ");
-  if (row.reusable) { const again = made("a", "", "Open in panel"); again.href = `structured?run=${encodeURIComponent(row.run)}`; acts.append(again); }
+  if (row.page) { const again = made("a", "", "Open in panel"); again.href = `${row.page}?run=${encodeURIComponent(row.run)}`; acts.append(again); }
   acts.append(remover(row));
   node.dataset.run = row.run;
   node.append(opener(row), made("p", "lp-run-text", row.text), meta, acts);

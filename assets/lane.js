@@ -16,6 +16,13 @@ const MARKS = {
   patched: ["patched", "written with neurons patched"],
   other: ["other", "another source"],
 };
+// An accepted draft token is shaded by who proposed it.
+const DRAFTS = {
+  model: ["drafted", "by the draft model, accepted"],
+  lookup: ["copied", "by prompt lookup, accepted"],
+  recycling: ["recycled", "by Token Recycling, accepted"],
+  tree: ["branched", "by the LLMCad tree, accepted"],
+};
 const GRAMMAR_MARKS = ["model", "narrowed", "overridden", "only"];
 const ENDS = { stop: "finished", length: "stopped at the limit", dead_end: "dead end", cancelled: "stopped by hand" };
 const PROMPT_TAIL = 12;
@@ -32,6 +39,22 @@ function markOf(token) {
   return Object.hasOwn(MARKS, token.source) ? token.source : "other";
 }
 
+function draftOf(token) {
+  const by = (token.detail || {}).by;
+  return token.source === "draft" && Object.hasOwn(DRAFTS, by) ? by : null;
+}
+
+// Name and meaning of a token's mark.
+function marksOf(token) {
+  const by = draftOf(token);
+  return by ? DRAFTS[by] : MARKS[markOf(token)];
+}
+
+function classOf(token) {
+  const by = draftOf(token);
+  return by ? `lp-draft lp-by-${by}` : `lp-${markOf(token)}`;
+}
+
 // Where almost nothing was kept the line says the nats themselves, since `kept` is rounded.
 function natsTaken(token) {
   const { kept, taken } = token.detail || {};
@@ -42,6 +65,7 @@ function natsTaken(token) {
 
 function newLane(started, index) {
   const lane = { run: started.run, name: prose(started.lane || started.method || "run"), index, tokens: [], nodes: [], ended: null, fresh: null };
+  Object.assign(lane, { method: started.method, rounds: [], refusedUpTo: 0 });
   lane.node = make("section", "lp-lane");
   lane.head = make("h3", "lp-lane-head", lane.name);
   lane.meta = make("span", "lp-lane-meta");
@@ -94,7 +118,7 @@ function promptNode(tokens) {
 
 function describe(token) {
   const detail = token.detail || {};
-  const facts = [`token ${token.position}`, token.text ? shown(token.text) : detail.end ? "end" : "part of a character", MARKS[markOf(token)][0]];
+  const facts = [`token ${token.position}`, token.text ? shown(token.text) : detail.end ? "end" : "part of a character", marksOf(token)[0]];
   if (token.source === "overridden" && detail.wanted) facts.push(`wanted ${shown(detail.wanted[1])}`);
   if (typeof token.logprob === "number") facts.push(`p ${probability(Math.exp(token.logprob))}`);
   if (typeof detail.kept === "number") facts.push(`kept ${probability(detail.kept)}`);
@@ -104,11 +128,10 @@ function describe(token) {
 
 // Tokens of one update gather in a fragment; `settle` puts them on the page in one go.
 function addToken(lane, token) {
-  const mark = markOf(token);
-  const node = make("span", `lp-t lp-${mark}`);
+  const node = make("span", `lp-t ${classOf(token)}`);
   node.append(...tokenPieces(token));
   node.setAttribute("role", "button");
-  node.setAttribute("aria-label", `${token.text ? spoken(token.text) : node.textContent}, ${MARKS[mark][0]}`);
+  node.setAttribute("aria-label", `${token.text ? spoken(token.text) : node.textContent}, ${marksOf(token)[0]}`);
   node.tabIndex = -1;
   node.title = describe(token);
   node.dataset.lane = lane.index;
@@ -142,13 +165,16 @@ function settle(lane) {
 }
 
 function legendFor(lanes) {
-  const seen = new Set(lanes.flatMap((lane) => lane.tokens.map(markOf)));
+  const tokens = lanes.flatMap((lane) => lane.tokens), seen = new Set(tokens.map(markOf)), kinds = new Map();
   if (["narrowed", "overridden", "only"].some((mark) => seen.has(mark))) GRAMMAR_MARKS.forEach((mark) => seen.add(mark));
-  const marks = Object.keys(MARKS).filter((mark) => seen.has(mark));
-  if (marks.length < 2) return [];
-  return marks.map((mark) => {
+  for (const mark of Object.keys(MARKS)) {
+    if (mark === "draft") tokens.filter((token) => token.source === "draft").forEach((token) => kinds.set(classOf(token), marksOf(token)));
+    else if (seen.has(mark)) kinds.set(`lp-${mark}`, MARKS[mark]);
+  }
+  if (kinds.size < 2) return [];
+  return [...kinds].map(([name, [word, says]]) => {
     const item = make("li");
-    item.append(make("span", `lp-k lp-${mark}`, MARKS[mark][0]), make("span", "", MARKS[mark][1]));
+    item.append(make("span", `lp-k ${name}`, word), make("span", "", says));
     return item;
   });
 }

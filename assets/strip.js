@@ -1,8 +1,9 @@
 // Goes in: one growing string of JSON lines (props.value). Comes out: verdict, picture, one strip a lane, the card of a token.
-// Doesn't know models or methods. Only new complete lines are read, and nodes are only appended; a string that isn't a
+// Doesn't know models or methods; what a page shows besides comes as views (views.js). Only new complete lines are read, and nodes are only appended; a string that isn't a
 // continuation of the last one starts the page's strip afresh. The first lines of this file's tail run once, on load.
 
 const ANNOUNCE_MS = 3000;
+const LONG = 260;  // a verdict of more characters than these is set smaller
 
 function newStrip() {
   const strip = { lanes: [], seen: "", verdict: null, recorded: null, status: "", unread: 0, at: null, open: null, said: "", timer: null };
@@ -19,7 +20,10 @@ function newStrip() {
   const left = make("div", "lp-left"), row = make("div", "lp-row");
   left.append(strip.lanesNode, strip.legend);
   row.append(left, strip.card.node);
-  strip.node.append(strip.verdictNode, strip.sub, strip.live, strip.picture.node, row);
+  strip.views = VIEWS.map((newView) => newView(strip));
+  strip.above = make("div", "lp-above");
+  strip.below = make("div", "lp-below");
+  strip.node.append(strip.verdictNode, strip.sub, strip.live, strip.picture.node, strip.above, row, strip.below);
   strip.lanesNode.addEventListener("click", (event) => clicked(strip, event));
   strip.lanesNode.addEventListener("pointerover", (event) => overToken(strip, event));
   strip.lanesNode.addEventListener("pointerleave", () => hover(strip, null, null));
@@ -32,6 +36,7 @@ function reset(strip) {
   close(strip);
   strip.lanesNode.replaceChildren();
   strip.picture.lane = null;
+  strip.views.forEach((view) => view.reset?.());
 }
 
 // The complete lines that are new. A tail without a line end counts once it parses: no beginning of a JSON object is one.
@@ -56,8 +61,17 @@ function update(strip, value) {
   strip.lanes.forEach(settle);
   if (!strip.at && strip.lanes.some((lane) => lane.nodes.length)) setStop(strip, strip.lanes.findIndex((lane) => lane.nodes.length), 0);
   updatePicture(strip.picture, strip.lanes, strip.lanes[strip.at?.lane]);
+  strip.views.forEach((view) => updateView(strip, view));
+  strip.lanesNode.classList.toggle("lp-many", strip.lanes.length > 2 && strip.lanes.some((lane) => lane.rounds.length));
   strip.legend.replaceChildren(...legendFor(strip.lanes));
   tell(strip);
+}
+
+// A view that has nothing to show is not on the page at all.
+function updateView(strip, view) {
+  view.update(strip.lanes, strip.lanes[strip.at?.lane], strip.verdict);
+  if (view.node.hidden) view.node.remove();
+  else if (!view.node.isConnected) (view.above ? strip.above : strip.below).append(view.node);
 }
 
 function lastLane(strip) {
@@ -73,8 +87,9 @@ function endLane(strip, event) {
 
 function notFound(strip, event) {
   const lane = lastLane(strip), data = event.data || {};
-  if (!lane || event.kind !== "lint") return;
-  addNote(lane, [data.path, data.keyword, data.effect || data.message].filter(Boolean).join(" · "));
+  if (!lane) return;
+  if (event.kind === "lint") addNote(lane, [data.path, data.keyword, data.effect || data.message].filter(Boolean).join(" · "));
+  if (event.kind === "warning" && data.text) addNote(lane, data.text);
 }
 
 const READERS = {
@@ -86,6 +101,7 @@ const READERS = {
     strip.lanesNode.append(lane.node);
   },
   token: (strip, event) => { strip.status = ""; if (lastLane(strip)) addToken(lastLane(strip), event); },
+  round: (strip, event) => { lastLane(strip)?.rounds.push(event); },
   finding: notFound,
   queued: (strip, event) => { strip.status = event.place > 0 ? `waiting: ${counted(event.place, "run")} before this one` : event.note || "waiting"; },
   progress: (strip, event) => {
@@ -111,6 +127,7 @@ function liveStatus(strip) {
 
 function endSentence(lane) {
   if (lane.ended.event === "failed") return lane.ended.error || "The run failed.";
+  if (!lane.tokens.length && lane.ended.text) return lane.ended.text;  // a job writes no tokens, only what it found
   const stats = lane.ended.stats || {}, how = ENDS[lane.ended.finish_reason] || lane.ended.finish_reason || "ended";
   const valid = stats.valid === true ? "Valid. " : stats.valid === false ? "Not valid. " : "";
   return `${valid}${lane.name}: ${how} after ${counted(lane.tokens.length, "token")}.`;
@@ -128,6 +145,7 @@ function tell(strip) {
   strip.verdictNode.replaceChildren();
   if (lead) strip.verdictNode.append(make("strong", verdictMark(strip.verdict.holds), lead[0]));
   strip.verdictNode.append(lead ? sentence.slice(lead[0].length) : sentence);
+  strip.verdictNode.classList.toggle("lp-long", sentence.length > LONG);
   strip.verdictNode.classList.toggle("lp-busy", busy || !strip.lanes.length);
   strip.sub.textContent = subNotes(strip, concluded).filter(Boolean).join(" · ");
   announce(strip, sentence);
@@ -192,6 +210,7 @@ function open(strip) {
   const lane = strip.lanes[strip.at.lane], token = lane.tokens[strip.at.i];
   showCard(strip.card, lane, token);
   updatePicture(strip.picture, strip.lanes, lane);
+  strip.views.forEach((view) => view.opened?.(lane, token));
   trigger("select", { run: lane.run, position: token.position, token_id: token.id, index: token.position, value: token.text });
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m backend run | models | history | pocket | bench`.
+"""The command line: `python -m backend run | models | history | record | pocket | bench`.
 
 Goes in: arguments. Comes out: JSON lines (`run`), tables for people, one JSON line at the end of `bench`; exit codes 0 completed,
 1 failed, 2 not a valid request. Only here is anything printed.
@@ -54,21 +54,27 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("run")
     export.add_argument("--output", type=Path, help="a file (default: standard output)")
 
+    record = commands_.add_parser("record", help="run the shipped recordings anew and write them to assets/runs")
+    record.add_argument("names", nargs="*", help="structured, speculative, …; all if none is named")
+
     pocket.add_parser(commands_)
 
     bench = commands_.add_parser("bench", help="figures against bars")
-    bench.add_argument("name", help="structured, startup, pocket")
+    bench.add_argument("name", help="structured, startup, pocket, speculative, routing")
     bench.add_argument("--quick", action="store_true", help="minutes, the same bars on less data")
     bench.add_argument("--schemas", type=Path, help="structured: another list of schemas (a folder or a .jsonl file)")
     bench.add_argument("--walks", type=int, help="structured: random walks a schema")
     bench.add_argument("--seed", type=int, default=None)
+    bench.add_argument("--part", help="speculative, routing: one part only")
+    bench.add_argument("--prompts", type=Path, help="speculative: another mix, one JSON object with a prompt a line")
+    bench.add_argument("--turns", type=int, help="speculative: how often each way decodes each prompt")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     where = args.data_dir or data_dir()
-    command = {"run": _run, "models": _models, "history": _history, "pocket": _pocket, "bench": _bench}[args.command]
+    command = {"run": _run, "models": _models, "history": _history, "record": _record, "pocket": _pocket, "bench": _bench}[args.command]
     try:
         return command(args, where)
     except BrokenPipeError:
@@ -207,6 +213,22 @@ def _history(args: argparse.Namespace, where: Path) -> int:
     return COMPLETED
 
 
+def _record(args: argparse.Namespace, where: Path) -> int:
+    from backend.house import open_workbench
+    from backend.recordings import RECORDINGS, record
+
+    workbench = open_workbench(where, program="the command line")
+    try:
+        for name in args.names or RECORDINGS:
+            text = record(workbench, name)
+            path = assets_dir() / "runs" / f"{name}.jsonl"
+            path.write_text(text, encoding="utf-8")
+            print(f"{path}: {len(text.splitlines())} lines")
+    finally:
+        workbench.close()
+    return COMPLETED
+
+
 def _pocket(args: argparse.Namespace, where: Path) -> int:
     from backend.bench import reporter
 
@@ -218,7 +240,7 @@ def _pocket(args: argparse.Namespace, where: Path) -> int:
 def _bench(args: argparse.Namespace, where: Path) -> int:
     from backend.bench import run_bench
 
-    asked = {name: getattr(args, name) for name in ("schemas", "walks", "seed") if getattr(args, name) is not None}
+    asked = {name: getattr(args, name) for name in ("schemas", "walks", "seed", "part", "prompts", "turns") if getattr(args, name) is not None}
     run_bench(args.name, args.quick, data_dir=where, **asked)
     return COMPLETED
 

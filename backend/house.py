@@ -16,15 +16,20 @@ from backend.method import Method
 from backend.model_service import ModelService
 from backend.models import ModelPool
 from backend.paths import assets_dir
+from backend.routing import labels, sweep, train
+from backend.routing import method as routing
+from backend.speculative import evaluate
+from backend.speculative import method as speculative
 from backend.store import Store
-from backend.structured.method import method as structured_method
+from backend.structured import method as structured
 from backend.workbench import Workbench
 
 
-def methods() -> Mapping[str, Method]:
-    """Every method by name; a new capability adds its line."""
-    singles = {m.name: m for m in (structured_method(),)}
-    return {**singles, "measure": measure.method(singles)}
+def methods(data_dir: Path) -> Mapping[str, Method]:
+    """Every method by name; a new capability adds its line. Artifacts (routers, labels) lie in `data_dir`."""
+    singles = {m.name: m for m in (structured.method(), speculative.method(), routing.method(data_dir))}
+    jobs = (evaluate.method(), labels.method(data_dir), train.method(data_dir), sweep.method(data_dir), measure.method(singles))
+    return {**singles, **{m.name: m for m in jobs}}
 
 
 def leave_a_core() -> None:
@@ -40,4 +45,4 @@ def leave_a_core() -> None:
 
 def open_workbench(data_dir: Path, *, public: bool = False, program: str = "the app") -> Workbench:
     leave_a_core()
-    return Workbench(data_dir, methods(), ModelService(ModelPool(data_dir, assets_dir())), Store(data_dir), public=public, program=program)
+    return Workbench(data_dir, methods(data_dir), ModelService(ModelPool(data_dir, assets_dir())), Store(data_dir), public=public, program=program)

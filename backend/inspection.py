@@ -43,6 +43,9 @@ class Inspector:
         request, lines = self._find(run_id, owner)
         tokens = answer_tokens(lines)
         at(tokens, position)
+        replay = self._workbench.method(request.method).replay
+        if replay is not None:
+            request = replay(request, [json.loads(line) for line in lines])
         prefix = [t["id"] for t in tokens[:position]] + [token_id]
         left = max(1, request.sampling.max_new_tokens + len(request.answer_prefix) - len(prefix))
         return replace(request, answer_prefix=tuple(prefix), sampling=replace(request.sampling, max_new_tokens=left))

@@ -24,6 +24,8 @@ class Method:
     `verdict(records)` compares the lanes of one group, first lane first.
     `inspect(request, models, ids, position, k)` recomputes the step that chose `ids[position]` (answer ids) and returns the top k.
     `warm(request, models)` makes ready what a first run would pay for and the next ones would not (a worker process, kernels).
+    `replay(request, events)` adds to a request what was done to its run by hand (a threshold that was moved), so that it runs again as it ran.
+    `prompt_role`: whose tokenizer and template the prompt is shown with (default: the first role).
     A job belongs to the workbench, not to a page, and gives way between its events.
     """
 
@@ -39,4 +41,6 @@ class Method:
     verdict: Callable[[Sequence[RunRecord]], Verdict]
     inspect: Callable[[RunRequest, Mapping[str, Any], Sequence[int], int, int], dict[str, Any]] | None = None
     warm: Callable[[RunRequest, Mapping[str, Any]], None] | None = None
+    replay: Callable[[RunRequest, Sequence[Mapping[str, Any]]], RunRequest] | None = None
+    prompt_role: str = ""
     job: bool = False

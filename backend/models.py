@@ -30,15 +30,6 @@ from backend.passport import Passport, count_parameters, load_config, load_token
 from backend.resources import Resources
 from backend.types import RunRequest
 
-PROBES = (
-    "Hello, world!",
-    "  two spaces\n\tand a tab",
-    '{"name": "Ada", "age": 36}',
-    "def f(x):\n    return x ** 2  # 3.14",
-    "naïve café — Größe 北京 🙂 e\u0301",
-    "1234567890 0x1F",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -280,25 +271,6 @@ def describe(model_id: str, data_dir: Path, assets_dir: Path) -> Passport:
     digest = cached_hash(weight_files(model_id, folder), data_dir) if files else None
     model = skeleton(model_id, load_config(model_id, folder))
     return make_passport(model_id, source.origin, folder, digest, model, load_tokenizer(model_id, folder))
-
-
-def same_tokens(a: LoadedModel, b: LoadedModel) -> tuple[bool, str]:
-    """Whether the ids of both mean the same, and if not, the first difference. The logit width says nothing: it may be padded."""
-    ours, theirs = a.tokenizer.get_vocab(), b.tokenizer.get_vocab()
-    if ours != theirs:
-        differ = sorted({token for token, i in ours.items() ^ theirs.items()})
-        token = differ[0]
-        where = f"{token!r} is {ours.get(token, 'unknown')} in {a.id} and {theirs.get(token, 'unknown')} in {b.id}"
-        return False, f"{len(differ)} tokens have different ids: {where}."
-    for probe in PROBES:
-        left, right = (m.tokenizer(probe, add_special_tokens=False).input_ids for m in (a, b))
-        if left != right:
-            return False, f"{a.id} and {b.id} split {probe!r} differently ({len(left)} and {len(right)} tokens)."
-        if a.tokenizer.decode(left) != b.tokenizer.decode(left):
-            return False, f"{a.id} and {b.id} write the tokens of {probe!r} differently."
-    if set(a.stop_ids) != set(b.stop_ids):
-        return False, f"they stop at different ids: {a.id} at {sorted(a.stop_ids)}, {b.id} at {sorted(b.stop_ids)}."
-    return True, f"{a.id} and {b.id} have the same tokens."
 
 
 def _name(dtype: torch.dtype) -> str:

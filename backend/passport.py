@@ -18,8 +18,8 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from backend.decoder import capabilities, takes_dynamic_cache
 from backend.errors import ModelError
+from backend.forward_call import capabilities, takes_dynamic_cache
 from backend.model_files import MANIFEST, TOKENIZER_FILES, read_json
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

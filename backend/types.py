@@ -217,6 +217,7 @@ class Round(Event):
     drafted: list[list[Any]]
     parents: list[int]
     accepted: int
+    path: list[int] = field(default_factory=list)
     rejected: Mapping[str, Any] | None = None
     spans: Mapping[str, float] = field(default_factory=dict)
 

@@ -225,8 +225,8 @@ class Workbench:
         recorder.restart_clock()
         if live.context.earlier:
             return  # a resumed job goes on in its own lines
-        first = next(iter(models.values()), None)
-        rendered = render(live.request.prompt, first.tokenizer) if first is not None else None
+        reader = models.get(self.method(live.request.method).prompt_role) or next(iter(models.values()), None)
+        rendered = render(live.request.prompt, reader.tokenizer) if reader is not None else None
         recorder.write(
             Started(
                 live.run_id, live.context.group, live.context.lane or self.lane(live.request), live.request.method, lines,

@@ -6,6 +6,6 @@ A new page is one module and one line here. Only this package imports gradio.
 
 from __future__ import annotations
 
-from panels import history, models, structured
+from panels import history, models, speculative, structured
 
-PANELS = (structured, models, history)
+PANELS = (structured, speculative, models, history)

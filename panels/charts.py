@@ -19,6 +19,7 @@ from plotly.subplots import make_subplots
 
 # At least 3 : 1 against the light and the dark ground of assets/loupe.css.
 GREY, BLUE, ORANGE, FAINT = "#7b8187", "#3d86b4", "#c2621a", "rgba(128,134,140,0.25)"
+LANE_COLOURS = ("#2a86c8", "#c4641e", "#1c9468", "#b8639a", "#a3821a", GREY)  # near the lanes of that sheet, in its order
 COLOURS = {"overridden": ORANGE, "narrowed": BLUE, "only": GREY}
 WORDS = {"model": "free", "overridden": "overruled"}
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
@@ -39,7 +40,7 @@ def along_text(lines: Iterable[str]) -> go.Figure:
         figure.add_trace(_line(tokens, values, title), row=row, col=1)
         figure.update_yaxes(title_text=title, title_font_size=12, row=row, col=1, **_y_range(title, values))
     figure.update_xaxes(title_text="token", title_font_size=12, row=len(rows), col=1)
-    return _quiet(figure, 60 + 130 * len(rows))
+    return quiet(figure, 60 + 130 * len(rows))
 
 
 def nats_taken(lines: Iterable[str]) -> go.Figure:
@@ -54,7 +55,7 @@ def nats_taken(lines: Iterable[str]) -> go.Figure:
     figure = go.Figure(bars)
     figure.update_yaxes(title_text="nats taken by the grammar", title_font_size=12)
     figure.update_xaxes(title_text="token", title_font_size=12)
-    return _quiet(figure, 240)
+    return quiet(figure, 240)
 
 
 def read_tokens(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -130,7 +131,8 @@ def _y_range(title: str, values: list[float | None]) -> dict[str, Any]:
     return {"rangemode": "tozero"}
 
 
-def _quiet(figure: go.Figure, height: int) -> go.Figure:
+def quiet(figure: go.Figure, height: int) -> go.Figure:
+    """The look that all charts share."""
     figure.update_layout(
         height=height,
         showlegend=False,

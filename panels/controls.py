@@ -19,6 +19,7 @@ from backend.types import TEMPLATES, Prompt, RunRequest, SamplingParams
 from panels.visitor import browser_secret
 
 SHARED = ("model", "prompt", "template", "system", "temperature", "top_p", "top_k", "max_new_tokens", "seed")
+NO_MODEL = "none"
 TEMPLATE_LABELS = {"chat": "chat, with the model's template", "raw": "raw, as it stands"}
 
 
@@ -27,6 +28,12 @@ def model_picker(choices: Sequence[tuple[str, str]], public: bool) -> gr.Dropdow
     info = None if public else "or type a folder, a .gguf file or a Hub id"
     first = choices[0][1] if choices else None
     return gr.Dropdown(list(choices), value=first, label="Model", info=info, allow_custom_value=not public, elem_id="model")
+
+
+def role_picker(choices: Sequence[tuple[str, str]], public: bool, role: str, label: str) -> gr.Dropdown:
+    """A further model that a method can do without."""
+    more = [("none", NO_MODEL), *choices]
+    return gr.Dropdown(more, value=NO_MODEL, label=label, allow_custom_value=not public, elem_id=f"model-{role}")
 
 
 def prompt_box() -> gr.Textbox:
@@ -73,8 +80,9 @@ def specs(options: type) -> dict[str, Field[Any]]:
     return {spec.name: spec for spec in fields(options)}
 
 
-def to_request(method: str, shared: Sequence[Any], options: Mapping[str, Any]) -> RunRequest:
-    """The request that the widgets stand for; `shared` in the order of `SHARED`. Raises `InvalidRequest` naming the field."""
+def to_request(method: str, shared: Sequence[Any], options: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> RunRequest:
+    """The request that the widgets stand for; `shared` in the order of `SHARED`, `more` the models of further roles, of which
+    `NO_MODEL` and an empty name are left out. Raises `InvalidRequest` naming the field."""
     said = dict(zip(SHARED, shared, strict=True))
     if not isinstance(said["model"], str) or not said["model"].strip():
         raise InvalidRequest("Choose a model, or type the name of one.", "models.target")
@@ -82,7 +90,11 @@ def to_request(method: str, shared: Sequence[Any], options: Mapping[str, Any]) -
         raise InvalidRequest("prompt must be a text.", "prompt")
     prompt = Prompt.user(said["prompt"], said["template"], said["system"] or None)
     sampling = SamplingParams(said["temperature"], said["top_p"], said["top_k"], said["max_new_tokens"], said["seed"])
-    return RunRequest(method, prompt, {"target": said["model"].strip()}, sampling, dict(options))
+    models = {"target": said["model"], **{role: name for role, name in (more or {}).items() if name not in (None, "", NO_MODEL)}}
+    for role, name in models.items():
+        if not isinstance(name, str):
+            raise InvalidRequest(f"models.{role} must be a name, got {type(name).__name__}.", f"models.{role}")
+    return RunRequest(method, prompt, {role: name.strip() for role, name in models.items()}, sampling, dict(options))
 
 
 def from_request(request: RunRequest) -> tuple[Any, ...]:

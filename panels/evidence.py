@@ -6,20 +6,21 @@ Goes in: the strip's text and whose runs may be read. Comes out: components and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import plotly.graph_objects as go
 
 from backend.errors import WorkbenchError
 from backend.types import RunRequest
 from backend.workbench import Workbench
-from panels import snippets
+from panels import snippets, speculation_charts
 from panels.charts import along_text
 from panels.lanes import Lane, lanes, lines_of
 from panels.records import request_of
-from panels.said import said, shown
+from panels.said import heading, said, shown
 from panels.visitor import owner_of
 
 RESIZED = "() => { requestAnimationFrame(() => window.dispatchEvent(new Event('resize'))); }"
@@ -29,31 +30,63 @@ PLAIN = {
     "message": "what is wrong", "path": "where", "ttft_ms": "first token, ms", "ms_per_token": "ms a token",
     "tokens_per_s": "tokens a second", "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
     "taken_nats": "taken by the grammar, nats", "forced": "tokens without a choice", "overridden": "first choice refused",
+    "tokens_per_round": "tokens a round", "coverage": "rounds with a draft", "drafted": "drafted tokens", "accepted": "accepted tokens",
 }  # fmt: skip
-LEFT_OUT = frozenset({"n_tokens"})
+LEFT_OUT = frozenset({"n_tokens", "per_position", "run_lengths", "costs"})  # told elsewhere, or drawn
+COSTS = {"step_ms": "single step, ms", "c": "c"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart of the evidence: `draw` makes it of the strip's lanes, or None where they have nothing for it. `title`: a term of the
+    glossary that stands above it."""
+
+    elem_id: str
+    draw: Callable[[Sequence[Lane]], go.Figure | None]
+    title: str = ""
+
+
+def _along_text(found: Sequence[Lane]) -> go.Figure:
+    return along_text(lines_of("", found[0]))
+
+
+TEXT_CHARTS = (Chart("along-text", _along_text),)
+ROUND_CHARTS = (
+    Chart("by-position", speculation_charts.acceptance_by_position, "acceptance by position"),
+    Chart("run-lengths", speculation_charts.run_lengths, "run lengths"),
+    Chart("by-confidence", speculation_charts.against_confidence, "acceptance against confidence"),
+)
+FOLDED = "Evidence: log-probabilities along the text, findings, timings, the request, copy as code"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The folded part of a page; `parts` are its outputs in the order of `values`."""
+    """The folded part of a page; `parts` are its outputs in the order of `values`, `headings` those above the charts."""
 
     accordion: gr.Accordion
+    headings: tuple[gr.HTML, ...]
     parts: tuple[gr.components.Component, ...]
+    charts: tuple[Chart, ...]
 
 
-def evidence() -> Evidence:
+def evidence(charts: Sequence[Chart] = TEXT_CHARTS, title: str = FOLDED) -> Evidence:
     """Lay it out, closed."""
-    with gr.Accordion("Evidence: log-probabilities along the text, findings, timings, the request, copy as code", open=False,
-                      elem_id="evidence", elem_classes=["loupe-evidence"]) as accordion:  # fmt: skip
-        chart = gr.Plot(show_label=False, elem_id="along-text", visible=False)
+    with gr.Accordion(title, open=False, elem_id="evidence", elem_classes=["loupe-evidence"]) as accordion:
+        drawn = [_place(chart) for chart in charts]
         gr.HTML("<h3>Findings</h3>")
         findings = said("", "findings")
         gr.HTML("<h3>Figures</h3>")
-        stats = said("", "stats")
+        stats = said("", "stats", explains=True)
         with gr.Tabs():
             codes = [_code(*tab) for tab in (("Request", "json"), ("Python", "python"), ("Command line", "shell"), ("curl", "shell"))]
     accordion.expand(None, js=RESIZED)  # a chart drawn while folded has no width to take
-    return Evidence(accordion, (chart, findings, stats, *codes))
+    headings, plots = zip(*drawn, strict=True)
+    return Evidence(accordion, headings, (*plots, findings, stats, *codes), tuple(charts))
+
+
+def _place(chart: Chart) -> tuple[gr.HTML, gr.Plot]:
+    """A chart's heading and the chart, hidden until there is something to draw."""
+    return heading(chart.title, visible=False), gr.Plot(show_label=False, elem_id=chart.elem_id, visible=False)
 
 
 def _code(title: str, language: str) -> gr.Code:
@@ -65,10 +98,11 @@ def fill(part: Evidence, after: Callable[..., Any], workbench: Workbench, strip:
     """Have `after` (a listener's `then`, an event) fill the evidence from what stands in the strip, partial runs too."""
 
     def handler(request: gr.Request, text: str, token: str) -> tuple[Any, ...]:
-        found = values(workbench, token, text or "", address_of(request))
-        return tuple(map(_update, part.parts, found))
+        found = values(workbench, token, text or "", address_of(request), part.charts)
+        headings = (gr.HTML(visible=bool(chart.title) and drawn is not None) for chart, drawn in zip(part.charts, found, strict=False))
+        return (*headings, *map(_update, part.parts, found))
 
-    return after(handler, [strip, visitor], list(part.parts), show_progress="hidden", api_visibility="private")
+    return after(handler, [strip, visitor], [*part.headings, *part.parts], show_progress="hidden", api_visibility="private")
 
 
 def _update(part: gr.components.Component, value: Any) -> Any:
@@ -76,14 +110,14 @@ def _update(part: gr.components.Component, value: Any) -> Any:
     return value if isinstance(part, gr.HTML) else type(part)(value=value, visible=value is not None and value != "")
 
 
-def values(workbench: Workbench, token: Any, text: str, address: str) -> tuple[Any, ...]:
-    """Chart, findings, figures of the first lane, and its request in four notations."""
+def values(workbench: Workbench, token: Any, text: str, address: str, charts: Sequence[Chart] = TEXT_CHARTS) -> tuple[Any, ...]:
+    """The charts, the findings, the lanes' figures, and the first lane's request in four notations."""
     found = lanes(text)
     if not found:
-        return (None, shown("Nothing has run yet."), shown(""), "", "", "", "")
+        return (*(None for _ in charts), shown("Nothing has run yet."), shown(""), "", "", "", "")
     request = _request(workbench, token, found[0].run)
     codes = ("", "", "", "") if request is None else _codes(request, address)
-    return (along_text(lines_of(text, found[0])), shown(finding_rows(found)), shown(figures(found)), *codes)
+    return (*(chart.draw(found) for chart in charts), shown(finding_rows(found)), shown(figures(found)), *codes)
 
 
 def _request(workbench: Workbench, token: Any, run_id: str) -> RunRequest | None:
@@ -95,7 +129,7 @@ def _request(workbench: Workbench, token: Any, run_id: str) -> RunRequest | None
 
 def _codes(request: RunRequest, address: str) -> tuple[str, str, str, str]:
     body = json.dumps(request.to_json(), ensure_ascii=False, indent=2)
-    if "target" not in request.models or request.method != "structured":
+    if "target" not in request.models or request.method not in snippets.PARAMETERS:
         return body, "", snippets.command_line(request), ""
     return body, snippets.python(request, address), snippets.command_line(request), snippets.curl(request, address)
 
@@ -104,7 +138,8 @@ def finding_rows(found: list[Lane]) -> list[dict[str, Any]] | str:
     """The findings of all lanes as rows of one table, or the words that there are none."""
     rows = [{"lane": lane.name, "kind": e.get("kind"), **(e["data"] if isinstance(e.get("data"), dict) else {})}
             for lane in found for e in lane.events if e["event"] == "finding"]  # fmt: skip
-    return rows or "No findings: every keyword is enforced, nothing went wrong."
+    grammar = any(e["event"] == "started" and e.get("method") == "structured" for lane in found for e in lane.events)
+    return rows or f"No findings: {'every keyword is enforced, ' if grammar else ''}nothing went wrong."
 
 
 def figures(found: list[Lane]) -> list[dict[str, Any]]:
@@ -119,7 +154,8 @@ def _lane_figures(lane: Lane) -> dict[str, Any]:
     ended = end.get("finish_reason") or ("failed" if end else "unfinished")
     stats = end.get("stats") if isinstance(end.get("stats"), dict) else {}
     named = {PLAIN.get(name, name): value for name, value in stats.items() if name not in LEFT_OUT and value not in (None, "")}
-    return {"ended": ended, "tokens": len(lane.tokens), **named}
+    costs = stats.get("costs") if isinstance(stats.get("costs"), dict) else {}
+    return {"ended": ended, "tokens": len(lane.tokens), **named, **{COSTS[name]: costs[name] for name in COSTS if name in costs}}
 
 
 def address_of(request: gr.Request | None) -> str:

@@ -68,7 +68,7 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     gr.HTML(HEAD, elem_classes=["loupe-question"])
     with gr.Column(visible=False, elem_id="opened") as stage:
         strip = token_strip("strip", inspect=lambda run_id, position: looked(workbench, run_id, position))
-        folded = evidence.evidence()
+        folded = evidence.evidence((*evidence.TEXT_CHARTS, *evidence.ROUND_CHARTS))
     with gr.Row(elem_id="filters"):
         method = gr.Dropdown([("every panel", ""), *((title, name) for name, title in past.titles.items())], value="", label="Panel")
         status = gr.Dropdown([("every status", ""), *STATUSES], value="", label="Status", elem_id="status")

@@ -25,21 +25,47 @@ WIDTH, HEIGHT, GROUND = 190, 64, 56
 def build(workbench: Workbench, demo: gr.Blocks) -> None:
     """Lay the page out."""
     top(workbench, demo)
-    page = PAGE.read_text(encoding="utf-8").replace("<!-- thumbnail: structured -->", thumbnail(examples.recorded("structured")))
+    page = PAGE.read_text(encoding="utf-8")
+    for name, draw in THUMBNAILS.items():
+        if (examples.assets_dir() / "runs" / f"{name}.jsonl").is_file():
+            page = page.replace(f"<!-- thumbnail: {name} -->", draw(examples.recorded(name)))
     gr.HTML(page, elem_id="home", apply_default_css=False)
     model_note(workbench)
 
 
-def thumbnail(lines: Sequence[str]) -> str:
+def bars(lines: Sequence[str]) -> str:
     """The nats that the grammar took at each token of a recording's first lane, as bars; numbers only, so nothing needs escaping."""
     events = [json.loads(line) for line in lines]
     lane = events[: next(i for i, e in enumerate(events) if e["event"] == "done")]
     tokens = [(e["source"], -math.log(max(e["detail"]["kept"], 1e-12))) for e in lane if e["event"] == "token"]
     step, most = WIDTH / len(tokens), max(nats for _, nats in tokens)
-    bars = []
+    drawn = []
     for i, (source, nats) in enumerate(tokens):
         height = max(1.0, (GROUND - 6) * nats / most)
         kind = "lp-bar-overridden" if source == "overridden" else "lp-bar"
-        bars.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
+        drawn.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
+    return _picture("".join(drawn))
+
+
+def stairs(lines: Sequence[str]) -> str:
+    """Seconds against tokens of a recording's lanes, one staircase each; numbers only."""
+    found: list[list[float]] = []
+    for event in map(json.loads, lines):
+        if event["event"] == "started":
+            found.append([])
+        elif event["event"] == "token":
+            found[-1].append(event["ms"])
+    longest, most = max(map(max, found)), max(map(len, found))
+    paths = []
+    for i, times in enumerate(found):
+        steps = "".join(f"H{WIDTH * ms / longest:.1f}V{GROUND - (GROUND - 6) * n / most:.1f}" for n, ms in enumerate(times, start=1))
+        paths.append(f'<path class="lp-stair lp-lane-{i % 6}" d="M0 {GROUND}{steps}"/>')
+    return _picture("".join(paths))
+
+
+def _picture(inside: str) -> str:
     base = f'<path class="lp-base" d="M0 {GROUND}H{WIDTH}"/>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{base}{"".join(bars)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{base}{inside}</svg>'
+
+
+THUMBNAILS = {"structured": bars, "speculative": stairs}

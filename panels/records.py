@@ -16,6 +16,7 @@ from backend.workbench import Workbench, verdict_line
 from panels.lanes import row
 
 EXCERPT = 160
+PAGES = ("structured", "speculative")  # methods whose runs can be taken back to a page of their own, which is named like them
 CUT_SHORT = {"event": "failed", "error": "The app stopped in mid-run. This is what was kept."}
 
 
@@ -51,7 +52,7 @@ def row_of(record: RunRecord, titles: dict[str, str]) -> dict[str, Any]:
     return {
         "run": record.id,
         "panel": titles.get(method, method),
-        "reusable": method.split(".")[0] == "structured",
+        "page": method if method in PAGES else "",
         "lane": record.lane or "",
         "model": ", ".join(record.request.models.values()),
         "status": record.status,

@@ -15,12 +15,29 @@ import gradio as gr
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def said(value: Any = "", elem_id: str | None = None, classes: str = "loupe-note", live: bool = False) -> gr.HTML:
-    """A place for words; give new ones as `shown(…)`. `live` has a screen reader say what changes."""
-    root = f'<div class="lp-said"{" aria-live=polite" if live else ""}></div>'
-    script = (ASSETS / "facts.js").read_text(encoding="utf-8")
+def said(value: Any = "", elem_id: str | None = None, classes: str = "loupe-note", live: bool = False,
+         explains: bool = False, tag: str = "div") -> gr.HTML:  # fmt: skip
+    """A place for words; give new ones as `shown(…)`. `live` has a screen reader say what changes; `explains` puts the glossary's
+    definition behind each term in a table's first column, a list of facts or a text that is a term."""
+    root = f'<{tag} class="lp-said"{" aria-live=polite" if live else ""}></{tag}>'
+    scripts = ("glossary.js", "facts.js") if explains else ("facts.js",)
+    script = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in scripts)
     look = {"elem_id": elem_id, "elem_classes": classes.split(), "apply_default_css": False}
     return gr.HTML(shown(value), html_template=root, js_on_load=script, **look)
+
+
+def heading(term: str, visible: bool = True) -> gr.HTML:
+    """A small heading that is a term, its definition behind it."""
+    made = said(term, classes="loupe-heading", explains=True, tag="h3")
+    made.visible = visible
+    return made
+
+
+def download(elem_id: str) -> gr.HTML:
+    """A button that saves rows as CSV; give them as `shown({"name": …, "rows": […]})`."""
+    script = (ASSETS / "download.js").read_text(encoding="utf-8")
+    return gr.HTML(shown({"rows": []}), html_template='<div class="lp-download"></div>', js_on_load=script, elem_id=elem_id,
+                   apply_default_css=False)  # fmt: skip
 
 
 def shown(value: Any) -> str:

@@ -1,36 +1,55 @@
 """A request as code that runs it again: Python, command line, curl.
 
-Goes in: a `RunRequest` of structured generation and the address of this app. Comes out: texts to copy. Pure; knows the names of the
-named endpoint's parameters and of the command line, nothing else.
+Goes in: a `RunRequest` and the address of this app. Comes out: texts to copy. Pure; knows the names of the named endpoints' parameters
+and of the command line, nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from backend.options import default_of
+from backend.speculative.request import Options
 from backend.types import RunRequest
 
 
+def structured(request: RunRequest) -> dict[str, Any]:
+    """The request as the parameters of the endpoint `/structured`, in their order."""
+    options = request.options
+    grammar = {"grammar": options.get("grammar", ""), "kind": options.get("kind", "json_schema")}
+    return {"prompt": request.prompt.text, **grammar, "model": request.models["target"], **_sampling(request), "baselines": False,
+            **_prompt(request), "whitespace": options.get("whitespace", "fixed")}  # fmt: skip
+
+
+def speculative(request: RunRequest) -> dict[str, Any]:
+    """The request as the parameters of the endpoint `/speculative`, in their order."""
+    said = {**{spec.name: default_of(spec) for spec in fields(Options)}, **request.options}
+    models = {"model": request.models["target"], "draft": request.models.get("draft", "none")}
+    sizes = {name: said[name] for name in ("gamma", "nodes", "ngram")}
+    return {"prompt": request.prompt.text, "drafter": said["drafter"], **models, **sizes, **_sampling(request), "baselines": False,
+            **_prompt(request), **{name: said[name] for name in ("law", "mode", "branch", "fallback", "width")}}  # fmt: skip
+
+
+def _sampling(request: RunRequest) -> dict[str, Any]:
+    s = request.sampling
+    return {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "max_new_tokens": s.max_new_tokens, "seed": s.seed}
+
+
+def _prompt(request: RunRequest) -> dict[str, Any]:
+    return {"system": request.prompt.system or "", "template": request.prompt.template}
+
+
+# A method's endpoint is named like the method.
+PARAMETERS: Mapping[str, Callable[[RunRequest], dict[str, Any]]] = {"structured": structured, "speculative": speculative}
+
+
 def parameters(request: RunRequest) -> dict[str, Any]:
-    """The request as the parameters of the endpoint `/structured`."""
-    sampling, options = request.sampling, request.options
-    return {
-        "prompt": request.prompt.text,
-        "grammar": options.get("grammar", ""),
-        "kind": options.get("kind", "json_schema"),
-        "model": request.models["target"],
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "max_new_tokens": sampling.max_new_tokens,
-        "seed": sampling.seed,
-        "baselines": False,
-        "system": request.prompt.system or "",
-        "template": request.prompt.template,
-        "whitespace": options.get("whitespace", "fixed"),
-    }
+    """The request as the parameters of its method's endpoint."""
+    return PARAMETERS[request.method](request)
 
 
 def python(request: RunRequest, address: str) -> str:
@@ -39,7 +58,7 @@ def python(request: RunRequest, address: str) -> str:
     return (
         "from gradio_client import Client\n\n"
         f"client = Client({address!r})\n"
-        f'job = client.submit(\n{arguments}    api_name="/structured",\n)\n'
+        f'job = client.submit(\n{arguments}    api_name="/{request.method}",\n)\n'
         "for event in job:\n    print(event)\n"
     )
 
@@ -53,8 +72,5 @@ def command_line(request: RunRequest) -> str:
 def curl(request: RunRequest, address: str) -> str:
     """Through the app's endpoint, with two calls: the first answers with an id, the second streams."""
     body = shlex.quote(json.dumps({"data": list(parameters(request).values())}, ensure_ascii=False))
-    call = f"{address}/gradio_api/call/structured"
-    return (
-        f"ID=$(curl -s -X POST {call} -H 'Content-Type: application/json' \\\n  -d {body} | cut -d'\"' -f4)\n"
-        f"curl -N {call}/$ID\n"
-    )
+    call = f"{address}/gradio_api/call/{request.method}"
+    return f"ID=$(curl -s -X POST {call} -H 'Content-Type: application/json' \\\n  -d {body} | cut -d'\"' -f4)\ncurl -N {call}/$ID\n"

@@ -3,7 +3,8 @@
 Goes in: the lines of one or more runs (CONTRACTS, "Lines"), a `started` line beginning each lane, then one line
 `{"event": "verdict", "sentence": …, "figures": …, "holds": …}`; a line `{"event": "recorded", "model": …, "device": …, "date": …}`
 marks a recording.
-Comes out: the page's verdict, picture, strips and card, and two events, `select` and `branch`. Doesn't know models, methods or the store:
+Comes out: the page's verdict, picture, strips and card, where there are `round` lines their staircases, timeline and tree, and two
+events, `select` and `branch`. Doesn't know models, methods or the store:
 template and script are constant, no text ever passes through a template, and what else a token could have been is asked of `inspect`.
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-SCRIPTS = ("glyphs.js", "glossary.js", "lane.js", "picture.js", "card.js", "strip.js")
+# What every strip has, then the views of speculation; a view hides itself where a run has nothing for it. `strip.js` puts them together.
+VIEWS = ("staircase.js", "refused.js", "tree.js", "timeline.js", "rounds.js")
+SCRIPTS = ("glyphs.js", "glossary.js", "views.js", "lane.js", "picture.js", "card.js", *VIEWS, "strip.js")
 ROOT = '<div class="lp"></div>'
 
 

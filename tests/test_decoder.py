@@ -7,9 +7,10 @@ import random
 import pytest
 import torch
 
-from backend import decoder as decoder_module
-from backend.decoder import Decoder, common_prefix, is_stateful
+from backend import forward_call
+from backend.decoder import Decoder, common_prefix
 from backend.errors import ModelError
+from backend.forward_call import is_stateful
 from tests.families import FAMILIES, POSITIONS, STATEFUL, VOCAB, WINDOW, build, uncached_logits
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -180,7 +181,7 @@ def test_capabilities_tell_recurrent_models_apart():
 
 
 def test_a_model_with_a_cache_of_its_own_is_refused(monkeypatch):
-    monkeypatch.setattr(decoder_module, "takes_dynamic_cache", lambda model: False)
+    monkeypatch.setattr(forward_call, "takes_dynamic_cache", lambda model: False)
     with pytest.raises(ModelError, match="odd keeps its state in a form of its own"):
         Decoder(build("llama"), "odd")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import threading
@@ -16,7 +15,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, T5Co
 from backend import memory, model_dtype, models
 from backend.errors import InvalidRequest, ModelError
 from backend.model_dtype import choose_dtype
-from backend.models import ModelPool, same_tokens
+from backend.models import ModelPool
 from backend.passport import is_causal, load_config, stop_ids
 from backend.paths import assets_dir
 from backend.types import Prompt, RunRequest
@@ -379,32 +378,6 @@ def test_a_decoder_made_from_an_encoder_counts_as_causal_only_if_its_config_says
     assert not is_causal(BertConfig())
     assert is_causal(BertConfig(is_decoder=True))
     assert not is_causal(T5Config())
-
-
-# Same tokens -------------------------------------------------------------------------------------------------------------------
-
-
-def test_tokens_are_the_same_whatever_the_padding_of_the_logits(pool: ModelPool, tmp_path: Path, tiny_dir: Path) -> None:
-    padded = pool.load(str(save_tiny(tmp_path / "padded", seed=3, padded=20)))
-    plain = pool.load(str(tiny_dir))
-    assert padded.vocab_size == plain.vocab_size + 20
-    assert same_tokens(plain, padded)[0] and same_tokens(padded, plain)[0]
-
-
-def test_different_ids_merges_or_stops_are_told_apart(pool: ModelPool, tiny_dir: Path) -> None:
-    ours = pool.load(str(tiny_dir))
-    other = dataclasses.replace(ours, id="other", tokenizer=tiny_tokenizer("zebra zebra zebra zebra zebra zebra"))
-    assert other.tokenizer.get_vocab() != ours.tokenizer.get_vocab()
-    no, reason = same_tokens(ours, other)
-    assert not no and "tokens have different ids" in reason and "other" in reason
-    from tokenizers import pre_tokenizers
-
-    cut = tiny_tokenizer()
-    cut.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    no, reason = same_tokens(ours, dataclasses.replace(ours, id="other", tokenizer=cut))
-    assert not no and "differently" in reason
-    no, reason = same_tokens(ours, dataclasses.replace(ours, id="other", stop_ids=(2, 0)))
-    assert not no and "stop at different ids" in reason and "[0, 2]" in reason
 
 
 # The real one ------------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ from typing import Any, TextIO
 
 from backend.errors import InvalidRequest
 
-BENCHES = {"structured": "backend.bench.structured", "startup": "backend.bench.startup", "pocket": "backend.bench.pocket"}
+BENCHES = {"structured": "backend.bench.structured", "startup": "backend.bench.startup", "pocket": "backend.bench.pocket",
+           "speculative": "backend.bench.speculative", "routing": "backend.bench.routing",
+           "hidden_text": "backend.bench.hidden_text"}  # fmt: skip
 PACKAGES = ("torch", "transformers", "xgrammar", "jsonschema")
 
 

@@ -18,7 +18,8 @@ import torch
 from backend import batch
 from backend.errors import ModelError
 from backend.model_files import Report, ignore
-from backend.models import LoadedModel, ModelPool, same_tokens
+from backend.models import LoadedModel, ModelPool
+from backend.pairs import check_pair
 from backend.pocket.corpus import held_out
 from backend.pocket.items import SKILLS, Item
 from backend.pocket.scores import Share, final_answer, same_record
@@ -197,9 +198,9 @@ def perplexity(loaded: LoadedModel, items: Sequence[Item], count: Callable[[int,
 
 
 def _pair(model: LoadedModel, partner: LoadedModel, problems: Sequence[Answer], count: Callable[[int, str], None]) -> Share:
-    same, why = same_tokens(model, partner)
-    if not same:
-        raise ModelError(f"They are no pair: {why}")
+    report = check_pair(model, partner)
+    if not report.compatible:
+        raise ModelError(f"They are no pair: {report.sentence}")
     if model.passport.n_parameters >= partner.passport.n_parameters:
         return agreement(partner, problems, count)
     return agreement(model, ask(partner, [a.item for a in problems], count), lambda n, note: None)

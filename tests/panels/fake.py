@@ -21,6 +21,7 @@ from backend.store import Store
 from backend.structured.request import Options, baselines, lane
 from backend.types import Done, Event, Finding, RunContext, RunRecord, RunRequest, Token, Verdict
 from backend.workbench import Workbench
+from tests.panels.fake_drafting import drafting_methods
 
 
 class FakeModels:
@@ -106,6 +107,7 @@ def fake_workbench(folder: Path, speller: Speller | None = None, public: bool = 
         name="structured", title="Structured generation", question="?", Options=Options, roles=("target",), run=(speller or Speller()).run,
         check=check, baselines=baselines, lane=lane, verdict=verdict, inspect=look,
     )  # fmt: skip
-    singles = {"structured": method}
-    methods = {**singles, "measure": measure.method(singles)}
+    drafting = drafting_methods()
+    singles = {"structured": method, "speculative": drafting["speculative"]}
+    methods = {**singles, **drafting, "measure": measure.method(singles)}
     return Workbench(folder, methods, FakeModels(), Store(folder), public=public)

@@ -41,7 +41,17 @@ def test_a_request_survives_the_form(seed: int) -> None:
 @pytest.mark.parametrize("example", examples.load(), ids=lambda e: e.name)
 def test_every_shipped_request_survives_the_form(example: examples.Example) -> None:
     request = example.request
-    assert controls.to_request(request.method, controls.from_request(request), request.options) == request
+    more = {role: name for role, name in request.models.items() if role != "target"}
+    assert controls.to_request(request.method, controls.from_request(request), request.options, more) == request
+
+
+@pytest.mark.parametrize("nothing", [None, "", controls.NO_MODEL])
+def test_a_further_model_that_was_not_chosen_is_left_out(nothing: object) -> None:
+    values = controls.from_request(some_request(1))
+    assert set(controls.to_request("count", values, {}, {"draft": nothing}).models) == {"target"}
+    assert controls.to_request("count", values, {}, {"draft": " mine/y "}).models["draft"] == "mine/y"
+    with pytest.raises(InvalidRequest, match="models.draft must be a name"):
+        controls.to_request("count", values, {}, {"draft": 7})
 
 
 @pytest.mark.parametrize(("name", "value"), [

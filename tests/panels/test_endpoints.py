@@ -17,6 +17,7 @@ from backend.workbench import Workbench
 from panels import PANELS
 from tests.panels.fake import fake_workbench
 
+ENDPOINTS = {"structured", "speculative"}
 WORDS = "one two three four five"
 
 # Gradio leaves event loops and sockets to the garbage collector; they are swept up here, not in somebody else's test.
@@ -53,14 +54,14 @@ def client(demo: gr.Blocks) -> Iterator[Client]:
     demo.close()
 
 
-def test_only_structured_is_public_and_no_listener_by_accident(demo: gr.Blocks) -> None:
+def test_only_the_named_endpoints_are_public_and_no_listener_by_accident(demo: gr.Blocks) -> None:
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
-    assert public == {"structured"}
+    assert public == ENDPOINTS
 
 
 def test_the_endpoint_has_typed_named_parameters_and_a_description(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/structured"}
+    assert set(endpoints) == {f"/{name}" for name in ENDPOINTS}
     parameters = {p["parameter_name"]: p["type"]["type"] for p in endpoints["/structured"]["parameters"]}
     assert parameters["prompt"] == "string" and parameters["grammar"] == "string" and parameters["kind"] == "string"
     assert parameters["temperature"] == "number" and parameters["max_new_tokens"] == "integer" and parameters["baselines"] == "boolean"

@@ -1,0 +1,6 @@
+// The places where a page's further scripts hang themselves in, before the strip is made.
+// A view: (strip) → { node, above, update(lanes, lane, verdict), reset(), opened(lane, token) }; only `node` and `update` must be there. `above`: over
+// the texts, else below them. It hides itself where the lanes have nothing for it.
+
+const VIEWS = [];
+const CARD_FACTS = [];  // (add, lane, token): more facts of one token, for its card
