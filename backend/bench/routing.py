@@ -19,7 +19,7 @@ import torch
 from backend import artifacts
 from backend.bench import Bar, Progress, Report, at_most
 from backend.bench.routing_speed import RATIO, Bench, far_pair, in_one_thread, library_ms, overhead_ms, pair_bench, speedup
-from backend.errors import WorkbenchError
+from backend.errors import InvalidRequest, WorkbenchError
 from backend.models import LoadedModel, ModelPool
 from backend.paths import assets_dir
 from backend.routing import labels, sweep, train
@@ -41,16 +41,21 @@ SPEED_PROMPTS = 6
 TARGETS = (0.05, 0.13, 0.3)
 
 
-def run(quick: bool, data_dir: Path, seed: int = SEED) -> Report:
-    """All bars; raises `WorkbenchError` where the router or its pair is missing."""
+def run(quick: bool, data_dir: Path, seed: int = SEED, part: str | None = None) -> Report:
+    """All bars, or those of one part; raises `InvalidRequest` for a part there is none of, `WorkbenchError` where the router is missing."""
+    parts = {p.__name__: p for p in (exact, judged, swept, controlled, fast, from_nothing)}
+    if part is not None and part not in parts:
+        raise InvalidRequest(f"part must be one of {', '.join(parts)}, got {part!r}.", "part")
     pool = ModelPool(data_dir, assets_dir(), dtype="float32")
     try:
         models = pool.load_all({"small": SMALL, "large": LARGE})
         router = Router.load(artifacts.resolve(data_dir, ROUTER, "router"))
         router.check_pair(models["small"], models["large"])
         bars, told = [], {"router labelled on": router.card["labels"]["n_prompts"], "seed": seed}
-        for part in (exact, judged, swept, controlled, fast, from_nothing):
-            found, more = in_one_thread(lambda part=part: part(models, router, quick, seed))
+        for name, measure in parts.items():
+            if part not in (None, name):
+                continue
+            found, more = in_one_thread(lambda measure=measure: measure(models, router, quick, seed))
             bars, told = [*bars, *found], told | more
         return Report(bars, told, str(models["large"].device))
     finally:
