@@ -1,29 +1,23 @@
 """Questions whose answers can be graded: the pocket word problems, or a user's own lines.
 
 Goes in: a number and a seed, or JSON lines (`prompt`, `answer`, `grader`). Comes out: `Problem`s, and right or wrong for a text. Knows
-nothing of models. Graders: `number` (the last number of the text), `exact` (the whole text, spaces apart), `regex` (the answer is a pattern
-that occurs), `choice` (the last letter that stands alone), `pocket` (the number of the last sentence "The answer is N.").
+nothing of models. Graders: those of `backend.graders`, and `pocket` (the number of the last sentence "The answer is N.").
 """
 
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import regex
-
+from backend import graders
 from backend.errors import InvalidRequest
 from backend.pocket.corpus import held_out
 from backend.pocket.scores import final_answer
 
 FIELDS = ("prompt", "answer", "grader")
-NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?")
-LETTER = re.compile(r"(?<![A-Za-z])([A-Ja-j])(?![A-Za-z'])")
-REGEX_S = 1.0  # a pattern that takes longer on one answer counts as not matching
 MOST_LINES = 100_000
 
 
@@ -47,36 +41,11 @@ class Problem:
         return GRADERS[self.grader](text, self.answer)
 
 
-def _number(text: str, answer: str) -> bool:
-    found = NUMBER.findall(text)
-    return bool(found) and _value(found[-1]) == _value(answer)
-
-
-def _value(text: str) -> float:
-    return float(text.strip().replace(",", "").replace("−", "-"))
-
-
-def _exact(text: str, answer: str) -> bool:
-    return text.split() == answer.split()
-
-
-def _regex(text: str, answer: str) -> bool:
-    try:
-        return regex.search(answer, text, timeout=REGEX_S) is not None
-    except TimeoutError:
-        return False
-
-
-def _choice(text: str, answer: str) -> bool:
-    found = LETTER.findall(text)
-    return bool(found) and found[-1].upper() == answer.strip().upper()
-
-
 def _pocket(text: str, answer: str) -> bool:
     return final_answer(text) == int(answer)
 
 
-GRADERS: dict[str, Callable[[str, str], bool]] = {"number": _number, "exact": _exact, "regex": _regex, "choice": _choice, "pocket": _pocket}
+GRADERS: dict[str, Callable[[str, str], bool]] = {**graders.GRADERS, "pocket": _pocket}
 
 
 def pocket_problems(n: int, seed: int, without: Collection[int] = ()) -> list[Problem]:
@@ -128,26 +97,9 @@ def _answer(number: int, answer: Any, grader: Any) -> tuple[str, str]:
     grader = grader or ("exact" if isinstance(answer, str) else "number")
     if grader not in GRADERS:
         raise _bad(number, f"has the grader {grader!r}; there are {', '.join(GRADERS)}")
-    problem = {"number": _not_a_number, "pocket": _not_a_number, "regex": _not_a_pattern, "choice": _not_a_letter}.get(grader)
-    if problem is not None and (why := problem(text)):
+    if why := graders.unusable("number" if grader == "pocket" else grader, text):
         raise _bad(number, f"has an answer that the grader {grader} can't use ({text!r} {why})")
     return text, grader
-
-
-def _not_a_number(answer: str) -> str:
-    return "" if NUMBER.fullmatch(answer.strip()) else "is not a number"
-
-
-def _not_a_letter(answer: str) -> str:
-    return "" if LETTER.fullmatch(answer.strip()) else "is not a letter from A to J"
-
-
-def _not_a_pattern(answer: str) -> str:
-    try:
-        regex.compile(answer)
-    except regex.error as error:
-        return f"is not a pattern: {error}"
-    return ""
 
 
 def _bad(number: int, what: str) -> InvalidRequest:

@@ -57,9 +57,9 @@ def test_lines_are_read_and_numbers_graded_as_numbers():
         ('{"answer": "x"}', "must be an object with a prompt"),
         ('{"prompt": "x", "anwser": "y"}', "no field 'anwser'"),
         ('{"prompt": "x", "answer": "y", "grader": "judge"}', "grader 'judge'; there are number"),
-        ('{"prompt": "x", "answer": "y", "grader": "number"}', "'y' is not a number"),
+        ('{"prompt": "x", "answer": "y", "grader": "number"}', "'y' holds no number"),
         ('{"prompt": "x", "answer": "(", "grader": "regex"}', "is not a pattern"),
-        ('{"prompt": "x", "answer": "Q", "grader": "choice"}', "not a letter"),
+        ('{"prompt": "x", "answer": "Q", "grader": "choice"}', "no letter from A to J"),
         ('{"prompt": "x", "answer": ["y"]}', "neither text nor number"),
     ],
 )
