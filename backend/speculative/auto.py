@@ -32,6 +32,7 @@ PRIORS = (COPY_PRIOR, PAIR_PRIOR, SINGLE_PRIOR)
 KIND_WEIGHT, JOINT_WEIGHT = 8.0, 8.0
 TRUST_WEIGHT = 1.0  # tokens; how soon a text whose drafts fail more often than their odds say is drafted for less
 FORGET = 0.95
+SURPLUS = 1.04  # a draft must promise this much more than it costs: growing it, ranking its rows and being wrong about its odds cost too
 PROBE = 12
 
 LONGEST_MATCH = len(COPY_PRIOR) - 1
@@ -99,7 +100,7 @@ class Auto:
     reads_prompt_rows = True
 
     def __init__(self, costs: Costs, ngram: int = 3, device: torch.device | str = "cpu") -> None:
-        self._cost: Callable[[int], float] = lambda n: costs.rows(n + 1)
+        self._cost: Callable[[int], float] = lambda n: costs.rows(n + 1) * (SURPLUS if n else 1)
         self._lookup = Lookup(ngram, LONGEST_COPY, device)
         self._device = device
         self._contexts, self._odds = Contexts(), Odds()
