@@ -34,18 +34,27 @@ def render(prompt: Prompt, tokenizer: Any) -> Rendered:
     `raw` is the text as it stands (several messages: joined by line breaks), with the special tokens that the tokenizer usually adds.
     Raises `InvalidRequest` if nothing remains or the template refuses the messages.
     """
+    ids = prompt_ids(prompt, tokenizer)
+    warnings = [NO_TEMPLATE] if prompt.template == "chat" and not _has_template(tokenizer) else []
+    if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
+        warnings.append(DOUBLE_BOS)
+    return Rendered(ids, list(zip(ids, detokenize(tokenizer, ids), strict=True)), warnings)
+
+
+def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+    """The ids of `render` alone, without the text of each."""
     messages = _messages(prompt)
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    if prompt.template == "chat" and has_template:
+    if prompt.template == "chat" and _has_template(tokenizer):
         ids = _chat_ids(messages, tokenizer)
     else:
         ids = tokenizer("\n".join(m["content"] for m in messages))["input_ids"]
     if not ids:
         raise InvalidRequest("prompt.messages must hold at least one token, the prompt is empty.", "prompt.messages")
-    warnings = [NO_TEMPLATE] if prompt.template == "chat" and not has_template else []
-    if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
-        warnings.append(DOUBLE_BOS)
-    return Rendered(ids, list(zip(ids, detokenize(tokenizer, ids), strict=True)), warnings)
+    return ids
+
+
+def _has_template(tokenizer: Any) -> bool:
+    return bool(getattr(tokenizer, "chat_template", None))
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:

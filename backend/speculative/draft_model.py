@@ -47,24 +47,24 @@ class DraftModel:
         if n < 1:
             return nothing(self._decoder.model.device)
         row = fitted(self._decoder.logits(ids)[0], self._n_ids)
-        tokens, confidence, laws = [], [], []
+        rows, tokens, laws = [], [], []
         for step in range(n):
             if step:
                 row = fitted(self._decoder.append(tokens[-1][None])[0], self._n_ids)
             token, q = self._law.draw(row, position + step)
+            rows.append(row)
             tokens.append(token)
-            confidence.append(self._confidence(row, token, q))
             laws.append(q)
-        drawn = None if laws[0] is None else torch.stack(laws)  # (n, V)
-        return chain(torch.stack(tokens), self.name, row.device, torch.stack(confidence), drawn)
+        drawn, drafted = None if laws[0] is None else torch.stack(laws), torch.stack(tokens)  # (n, V), (n,)
+        return chain(drafted, self.name, row.device, self._confidence(torch.stack(rows), drafted, drawn), drawn)
 
     def observe(self, outcome: Outcome) -> None:
         """Nothing to do: the next `logits` finds the longest prefix that text and cache share."""
 
-    def _confidence(self, row: torch.Tensor, token: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
-        """The probability the token was drawn with; where it wasn't drawn, the model's at the run's temperature (greedy: 1)."""
-        law = (row / self._temperature).softmax(0) if q is None else q
-        return law.gather(0, token[None])[0]  # law[token] would read the token on the host
+    def _confidence(self, rows: torch.Tensor, tokens: torch.Tensor, q: torch.Tensor | None) -> torch.Tensor:
+        """`(n,)` probabilities that the tokens were drawn with; where they weren't drawn, the model's at the run's temperature (greedy: 1)."""
+        laws = (rows / self._temperature).softmax(1) if q is None else q
+        return laws.gather(1, tokens[:, None])[:, 0]
 
 
 def check_rolls_back(decoder: Decoder) -> None:

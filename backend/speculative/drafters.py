@@ -31,6 +31,8 @@ from backend.types import SamplingParams
 MOST_GAMMA = 16
 MOST_DRAFT = 32  # a chain's length is said by `Sized`; this is the options' own limit
 LOOKUP_ALPHA = 0.4
+DRAFT_ALPHA = 0.8
+ROUND_MS = 1.2  # what a round of drafting costs beside its forwards: nothing to a large model, a third of a step to a pocket one
 MOST_TREE = 32
 
 
@@ -51,7 +53,7 @@ def make_drafter(options: Options, sampling: SamplingParams, law: Law, target: A
     if options.drafter == "tree":
         branch = options.branch if verifies_trees(options, draft) else 1.0
         return ConfidenceTree(decoder, branch, options.fallback, options.nodes or tree_size(costs), target.vocab_size)
-    gamma = Gamma(options.gamma, costs, MOST_GAMMA)
+    gamma = Gamma(options.gamma, costs, MOST_GAMMA, DRAFT_ALPHA, ROUND_MS / costs.step_ms)
     return Sized(DraftModel(decoder, law, MOST_DRAFT, sampling, target.vocab_size), gamma)
 
 

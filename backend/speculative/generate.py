@@ -13,7 +13,7 @@ from backend.decoder import Decoder
 from backend.detokenize import Detokenizer
 from backend.errors import ModelError
 from backend.options import parse_options
-from backend.prompt import render
+from backend.prompt import prompt_ids
 from backend.sampling import step_scalars
 from backend.speculative.costs import Costs, costs_of
 from backend.speculative.drafters import check_target, make_drafter, verifies_trees, warnings_of
@@ -44,7 +44,7 @@ class Lane:
     def __init__(self, request: RunRequest, context: RunContext, models: Mapping[str, Any]) -> None:
         self.request, self.context, self.handle = request, context, models[TARGET]
         self.options: Options = parse_options(Options, request.options)
-        self.prompt_ids = render(request.prompt, self.handle.tokenizer).ids
+        self.prompt_ids = prompt_ids(request.prompt, self.handle.tokenizer)
         self.costs: Costs = costs_of(self.handle, models.get(DRAFT))
         law = make_law(request.sampling, self.options.law)
         target = self._decoder()

@@ -91,6 +91,21 @@ def leaders(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return best, first[:, 0], second
 
 
+def step_facts(row: torch.Tensor) -> tuple[int, float, float, float]:
+    """Of one row `(V,)`: the best id (the lowest of equals), its logit, the second best logit, the logsumexp; one copy.
+
+    Raises `ValueError` if a logit is not a number or none is finite.
+    """
+    best = row.argmax(0, keepdim=True)
+    values = row.topk(min(2, len(row))).values
+    token, first, second, total = torch.cat(
+        [best.double(), values[:1].double(), values[-1:].double(), row.logsumexp(0, keepdim=True).double()]
+    ).tolist()
+    if total != total or total == -torch.inf:
+        raise ValueError("logits must be numbers with at least one finite one a row, got NaN or nothing.")
+    return int(token), first, second, total
+
+
 def top_k(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best of each row, `(n, k)` values and int64 ids, best first, equals by lowest id. Exact.
 

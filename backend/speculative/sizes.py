@@ -57,15 +57,15 @@ class Gamma:
 
     PROBE = 8
 
-    def __init__(self, fixed: int, costs: Costs, most: int, alpha: float = PRIOR_ALPHA) -> None:
-        """`fixed` 0: choose; `alpha`: the acceptance to start from."""
-        self._fixed, self._costs, self._most = fixed, costs, most
+    def __init__(self, fixed: int, costs: Costs, most: int, alpha: float = PRIOR_ALPHA, overhead: float = 0.0) -> None:
+        """`fixed` 0: choose; `alpha`: the acceptance to start from; `overhead`: see `best_gamma`."""
+        self._fixed, self._costs, self._most, self._overhead = fixed, costs, most, overhead
         self._positions, self._idle = Positions(most, alpha), 0
 
     def next(self) -> int:
         if self._fixed:
             return self._fixed
-        gamma = best_gamma(self._positions.rates(), self._costs, self._most)
+        gamma = best_gamma(self._positions.rates(), self._costs, self._most, self._overhead)
         self._idle = 0 if gamma else self._idle + 1
         if self._idle >= self.PROBE:
             self._idle = 0
