@@ -23,7 +23,7 @@ from backend.pairs import PairReport, check_pair
 from backend.resources import Resources
 from backend.routing.costs import measure
 from backend.routing.generate import generate
-from backend.routing.router import Router
+from backend.routing.router import Router, typical_scores
 from backend.types import Done, Prompt, RunContext, RunRequest, SamplingParams, Token
 
 CONTEXT = RunContext(clock=time.process_time)
@@ -65,7 +65,8 @@ class Bench:
         found = Lane([], [], [])
         for text in prompts:
             request = RunRequest("routing", Prompt.user(text), {}, sampling, {"opinions": False, **options})
-            events = list(generate(request, CONTEXT, self.models, self.report, self.router, self.costs))
+            typical = typical_scores(self.router.card, options["strategy"]) if self.router is not None and options.get("target_fraction") else ()
+            events = list(generate(request, CONTEXT, self.models, self.report, self.router, self.costs, typical))
             done = events[-1]
             assert isinstance(done, Done)
             tokens = [e for e in events if isinstance(e, Token)]

@@ -32,13 +32,14 @@ class Run:
     """The state of one run between two tokens. `seq` is prompt and answer so far; `sources` the answer's authors."""
 
     def __init__(
-        self, request: RunRequest, context: RunContext, models: Mapping[str, Any], pair: PairReport, router: Any | None, costs: Costs
-    ) -> None:
+        self, request: RunRequest, context: RunContext, models: Mapping[str, Any], pair: PairReport, router: Any | None, costs: Costs,
+        typical: Sequence[float] = (),
+    ) -> None:  # fmt: skip
         self.request, self.context, self.models, self.pair, self.router, self.costs = request, context, models, pair, router, costs
         self.options: Options = parse(request)
         if self.options.strategy == "neural" and router is None:
             raise ValueError("router must be a Router for the strategy neural, got None.")
-        self.strategy = Strategy(self.options, request.sampling.seed)
+        self.strategy = Strategy(self.options, request.sampling.seed, typical)
         self.tokenizer = models[LARGE].tokenizer if pair.template == models[LARGE].id else models[SMALL].tokenizer
         self.seq = list(render(request.prompt, self.tokenizer).ids)
         self.n_prompt = len(self.seq)
@@ -270,9 +271,11 @@ def said_of(step: Proposal, score: float | None) -> dict[str, Any]:
 
 
 def generate(
-    request: RunRequest, context: RunContext, models: Mapping[str, Any], pair: PairReport, router: Any | None, costs: Costs
-) -> Iterator[Event]:
-    """The run's events. `router` has `score` and `n_parameters`; None for strategies that ask none."""
-    run = Run(request, context, models, pair, router, costs)
+    request: RunRequest, context: RunContext, models: Mapping[str, Any], pair: PairReport, router: Any | None, costs: Costs,
+    typical: Sequence[float] = (),
+) -> Iterator[Event]:  # fmt: skip
+    """The run's events. `router` has `score` and `n_parameters`; None for strategies that ask none. `typical`: scores that a budget's
+    threshold starts from."""
+    run = Run(request, context, models, pair, router, costs, typical)
     reason = yield from run.events()
     yield run.done(reason)

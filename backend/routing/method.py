@@ -25,7 +25,7 @@ from backend.resources import Resources
 from backend.routing.costs import costs_of
 from backend.routing.generate import generate
 from backend.routing.request import LARGE, SMALL, Options, baselines, lane, parse, replay
-from backend.routing.router import Router, read_card
+from backend.routing.router import Router, read_card, typical_scores
 from backend.routing.strategies import Strategy, propose
 from backend.routing.verdict import verdict
 from backend.sampling import explain
@@ -66,7 +66,7 @@ def _stamp(folder: Path) -> str:
 def run(request: RunRequest, context: RunContext, models: Mapping[str, Any], data_dir: Path) -> Iterator[Event]:
     pair, router = pair_of(models), router_of(parse(request), models, data_dir)
     costs = costs_of(models[LARGE], _prompt_ids(request, models, pair), context.clock)
-    return generate(request, context, models, pair, router, costs)
+    return generate(request, context, models, pair, router, costs, typical(request, data_dir))
 
 
 def _prompt_ids(request: RunRequest, models: Mapping[str, Any], pair: PairReport) -> list[int]:
@@ -130,6 +130,17 @@ def expected_share(request: RunRequest, data_dir: Path) -> Callable[[Options], f
             return None  # no such router, or no such table: nobody knows
 
     return expected
+
+
+def typical(request: RunRequest, data_dir: Path) -> list[float]:
+    """How this strategy's scores usually lie on this pair, from the card of the request's router; nothing where no card knows."""
+    options = parse(request)
+    try:
+        card = read_card(artifacts.resolve(data_dir, options.router, "router"))
+    except WorkbenchError:
+        return []
+    ours = all(card["pair"][role]["id"] == request.models.get(role) for role in (SMALL, LARGE))
+    return typical_scores(card, options.strategy) if ours and options.target_fraction else []
 
 
 def method(data_dir: Path) -> Method:

@@ -28,6 +28,7 @@ from backend.routing.fit import HEADS, Layers, apply
 WEIGHTS, CARD = "router.safetensors", "card.json"
 FORMAT = 1  # of the card; raised when an older one can no longer be read
 STRATEGIES = ("neural", "entropy", "margin", "top1")  # whose thresholds a card knows
+TYPICAL = 128
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,15 @@ class Router:
 def spoils(log_odds: Tensor) -> Tensor:
     """`(n,)`: the probability that the large model would differ and that it matters, from `(n, 2)` log-odds of both."""
     return torch.sigmoid(log_odds).prod(1)
+
+
+def typical_scores(card: Mapping[str, Any], strategy: str) -> list[float]:
+    """`TYPICAL` scores that lie as those of the calibrate split did, in an order without a drift; nothing for a strategy it has no table of."""
+    table = card["thresholds"]
+    if strategy not in table:
+        return []
+    scores = [float(np.interp((i + 0.5) / TYPICAL, table["share"], table[strategy])) for i in range(TYPICAL)]
+    return scores[::2] + scores[1::2]
 
 
 def read_card(folder: Path) -> dict[str, Any]:

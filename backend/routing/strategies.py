@@ -11,7 +11,7 @@ import math
 import random
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,13 +76,14 @@ class Budget:
 
     Each token owed shifts the quantile by `1 / HORIZON`, and beyond `MOST_OWED` scores no longer count, so that a share stays within a few
     tokens of its target, whatever the scores do.
-    `known`: scores are uniform between 0 and 1 by construction, no quantile has to be learnt.
+    `known`: scores are uniform between 0 and 1 by construction, no quantile has to be learnt. `typical`: scores as they usually lie, from
+    a router's calibration; a short answer is over before a quantile is learnt from nothing.
     """
 
-    def __init__(self, fraction: float, start: float, known: bool = False) -> None:
+    def __init__(self, fraction: float, start: float, known: bool = False, typical: Sequence[float] = ()) -> None:
         self.fraction, self._start, self._known = fraction, start, known
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
+        self._recent: deque[float] = deque(typical)
+        self._sorted: list[float] = sorted(typical)
         self._owed = 0.0
 
     def threshold(self) -> float:
@@ -108,14 +109,15 @@ class Budget:
 class Strategy:
     """The decisions of one run. `threshold` is what scores are compared with; None where nothing is compared, or a target leads."""
 
-    def __init__(self, options: Options, seed: int) -> None:
+    def __init__(self, options: Options, seed: int, typical: Sequence[float] = ()) -> None:
+        """`typical`: see `Budget`."""
         self.options = options
         self.name = options.strategy
         self._chance = random.Random(seeded(seed, "random routing"))
         self._threshold = options.threshold
         self._forced = options.forced()
         known = options.strategy == "random"
-        self._budget = Budget(options.target_fraction, options.threshold, known) if options.target_fraction else None
+        self._budget = Budget(options.target_fraction, options.threshold, known, typical) if options.target_fraction else None
 
     @property
     def threshold(self) -> float | None:
