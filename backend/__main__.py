@@ -60,12 +60,12 @@ def parser() -> argparse.ArgumentParser:
     pocket.add_parser(commands_)
 
     bench = commands_.add_parser("bench", help="figures against bars")
-    bench.add_argument("name", help="structured, startup, pocket, speculative, routing")
+    bench.add_argument("name", help="structured, startup, pocket, speculative, routing, contamination, hidden_text")
     bench.add_argument("--quick", action="store_true", help="minutes, the same bars on less data")
     bench.add_argument("--schemas", type=Path, help="structured: another list of schemas (a folder or a .jsonl file)")
     bench.add_argument("--walks", type=int, help="structured: random walks a schema")
     bench.add_argument("--seed", type=int, default=None)
-    bench.add_argument("--part", help="speculative, routing: one part only")
+    bench.add_argument("--part", help="all but structured, startup and pocket: one part only")
     bench.add_argument("--prompts", type=Path, help="speculative: another mix, one JSON object with a prompt a line")
     bench.add_argument("--turns", type=int, help="speculative: how often each way decodes each prompt")
     return top

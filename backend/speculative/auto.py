@@ -33,7 +33,10 @@ KIND_WEIGHT, JOINT_WEIGHT = 8.0, 8.0
 TRUST_WEIGHT = 1.0  # tokens; how soon a text whose drafts fail more often than their odds say is drafted for less
 FORGET = 0.95
 SURPLUS = 1.04  # a draft must promise this much more than it costs: growing it, ranking its rows and being wrong about its odds cost too
-PROBE = 12
+HOST_MS = 0.6  # growing a tree and ranking its rows: nothing to a large model, much to a pocket one
+NOTICED = 0.03
+PATIENCE, PROBE = 16, 8
+NO_TREE = Tree((), (), (), (), (), ())
 
 LONGEST_MATCH = len(COPY_PRIOR) - 1
 
@@ -100,12 +103,14 @@ class Auto:
     reads_prompt_rows = True
 
     def __init__(self, costs: Costs, ngram: int = 3, device: torch.device | str = "cpu") -> None:
-        self._cost: Callable[[int], float] = lambda n: costs.rows(n + 1) * (SURPLUS if n else 1)
+        host = HOST_MS / costs.step_ms
+        self._counts = host > NOTICED  # where looking itself is felt
+        self._cost: Callable[[int], float] = lambda n: costs.rows(n + 1) * SURPLUS + host if n else 1.0
         self._lookup = Lookup(ngram, LONGEST_COPY, device)
         self._device = device
         self._contexts, self._odds = Contexts(), Odds()
         self._before, self._last, self._idle = -1, -1, 0
-        self._proposed = Tree((), (), (), (), (), ())
+        self._proposed = NO_TREE
         self._hope = self._hoped = self._got = 0.0
 
     def begin(self, prompt_ids: Sequence[int], rows: torch.Tensor | None) -> None:
@@ -116,6 +121,10 @@ class Auto:
             self._contexts.store([((a, b), (b,)) for a, b in zip(ids, ids[1:], strict=False)], rows)
 
     def propose(self, ids: Sequence[int], position: int, limit: int) -> Draft:
+        if self._rests():
+            self._idle += 1
+            self._proposed = NO_TREE
+            return nothing(self._device)
         self._before, self._last = ids[-2] if len(ids) > 1 else -1, ids[-1]
         copy, n_matched = self._lookup.match(ids, limit)
         tree = best_first(lambda node: self._children(node, copy, n_matched), min(limit, MOST_NODES))
@@ -131,8 +140,14 @@ class Auto:
         self._idle = 0 if size else self._idle + 1
         return 1 if len(tree) and not size and self._idle % PROBE == 0 else size
 
+    def _rests(self) -> bool:
+        """Where looking is felt: after `PATIENCE` rounds in which nothing paid it looks at every `PROBE`-th only."""
+        return self._counts and self._idle > PATIENCE and self._idle % PROBE != 0
+
     def observe(self, outcome: Outcome) -> None:
         """Learn the odds from the nodes that were reached, and remember every row."""
+        if not outcome.draft.parents and self._rests():
+            return
         ids, parents = outcome.draft_ids, outcome.draft.parents
         reached = {ROOT, *outcome.path}
         if parents:

@@ -9,8 +9,8 @@ from backend.speculative.costs import Costs
 from backend.speculative.draft import Outcome
 from backend.speculative.loop import best_chain
 
-FREE = Costs(1.0, (1, 65), (1.0, 1.0), 0.0)
-DEAR = Costs(1.0, (1, 2, 65), (1.0, 3.0, 200.0), 0.0)
+FREE = Costs(100.0, (1, 65), (1.0, 1.0), 0.0)
+DEAR = Costs(100.0, (1, 2, 65), (1.0, 3.0, 200.0), 0.0)
 VOCAB = 50
 
 

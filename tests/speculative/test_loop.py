@@ -22,7 +22,7 @@ from tests.families import FAMILIES, build
 
 PROMPT = [5, 9, 14, 5, 9, 31, 7, 5, 9]
 N = 40
-FREE = Costs(1.0, (1, 65), (1.0, 1.0), 0.0)  # verifying costs nothing here, so drafts are as large as they may be
+FREE = Costs(100.0, (1, 65), (1.0, 1.0), 0.0)  # verifying costs nothing here, so drafts are as large as they may be
 
 
 def drafters(sampling: SamplingParams, law, draft_model):
