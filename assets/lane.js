@@ -13,7 +13,7 @@ const MARKS = {
   bonus: ["bonus", "came free after an accepted draft"],
   small: ["small", "written by the small model"],
   large: ["large", "written by the large model"],
-  patched: ["patched", "written with neurons patched"],
+  patched: ["patched", "unpatched it would say another"],
   other: ["other", "another source"],
 };
 // An accepted draft token is shaded by who proposed it.
@@ -65,7 +65,7 @@ function natsTaken(token) {
 
 function newLane(started, index) {
   const lane = { run: started.run, name: prose(started.lane || started.method || "run"), index, tokens: [], nodes: [], ended: null, fresh: null };
-  Object.assign(lane, { method: started.method, rounds: [], refusedUpTo: 0 });
+  Object.assign(lane, { method: started.method, rounds: [], findings: [], controls: [], refusedUpTo: 0, models: started.models || {}, progress: null });
   lane.node = make("section", "lp-lane");
   lane.head = make("h3", "lp-lane-head", lane.name);
   lane.meta = make("span", "lp-lane-meta");

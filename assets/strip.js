@@ -32,7 +32,7 @@ function newStrip() {
 }
 
 function reset(strip) {
-  Object.assign(strip, { lanes: [], seen: "", verdict: null, recorded: null, status: "", unread: 0, at: null });
+  Object.assign(strip, { lanes: [], seen: "", verdict: null, recorded: null, clean: null, status: "", unread: 0, at: null });
   close(strip);
   strip.lanesNode.replaceChildren();
   strip.picture.lane = null;
@@ -55,14 +55,15 @@ function parsed(line) {
 function update(strip, value) {
   for (const line of newLines(strip, value || "")) {
     const event = parsed(line);
-    if (event && Object.hasOwn(READERS, event.event)) READERS[event.event](strip, event);
+    const readers = event && Object.hasOwn(READERS, event.event) ? READERS : MORE_READERS;
+    if (event && Object.hasOwn(readers, event.event)) readers[event.event](strip, event);
     else if (!event) strip.unread += 1;
   }
   strip.lanes.forEach(settle);
   if (!strip.at && strip.lanes.some((lane) => lane.nodes.length)) setStop(strip, strip.lanes.findIndex((lane) => lane.nodes.length), 0);
   updatePicture(strip.picture, strip.lanes, strip.lanes[strip.at?.lane]);
   strip.views.forEach((view) => updateView(strip, view));
-  strip.lanesNode.classList.toggle("lp-many", strip.lanes.length > 2 && strip.lanes.some((lane) => lane.rounds.length));
+  strip.lanesNode.classList.toggle("lp-many", strip.lanes.length > 2 && strip.lanes.some((lane) => lane.rounds.length || lane.method === "routing"));
   strip.legend.replaceChildren(...legendFor(strip.lanes));
   tell(strip);
 }
@@ -88,12 +89,14 @@ function endLane(strip, event) {
 function notFound(strip, event) {
   const lane = lastLane(strip), data = event.data || {};
   if (!lane) return;
+  lane.findings.push(event);
   if (event.kind === "lint") addNote(lane, [data.path, data.keyword, data.effect || data.message].filter(Boolean).join(" · "));
   if (event.kind === "warning" && data.text) addNote(lane, data.text);
 }
 
 const READERS = {
   recorded: (strip, event) => { strip.recorded = event; },
+  clean: (strip, event) => { strip.clean = event; },
   started: (strip, event) => {
     strip.status = "";
     const lane = newLane(event, strip.lanes.length);
@@ -103,8 +106,10 @@ const READERS = {
   token: (strip, event) => { strip.status = ""; if (lastLane(strip)) addToken(lastLane(strip), event); },
   round: (strip, event) => { lastLane(strip)?.rounds.push(event); },
   finding: notFound,
+  control: (strip, event) => { lastLane(strip)?.controls.push(event); },
   queued: (strip, event) => { strip.status = event.place > 0 ? `waiting: ${counted(event.place, "run")} before this one` : event.note || "waiting"; },
   progress: (strip, event) => {
+    if (lastLane(strip)) lastLane(strip).progress = event;
     const share = event.total ? `${Math.floor((100 * event.done) / event.total)} %` : event.done ? String(event.done) : "";
     strip.status = [event.note || "working", share].filter(Boolean).join(" ");
   },

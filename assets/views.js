@@ -3,4 +3,5 @@
 // the texts, else below them. It hides itself where the lanes have nothing for it.
 
 const VIEWS = [];
+const MORE_READERS = {};  // event of a line: (strip, event), for lines that only some pages have
 const CARD_FACTS = [];  // (add, lane, token): more facts of one token, for its card

@@ -12,6 +12,11 @@ from pathlib import Path
 import torch
 
 from backend import measure
+from backend.contamination import audit
+from backend.contamination import method as contamination
+from backend.hidden_text import job as scan
+from backend.hidden_text import method as hidden_text
+from backend.hidden_text import plant
 from backend.method import Method
 from backend.model_service import ModelService
 from backend.models import ModelPool
@@ -27,8 +32,9 @@ from backend.workbench import Workbench
 
 def methods(data_dir: Path) -> Mapping[str, Method]:
     """Every method by name; a new capability adds its line. Artifacts (routers, labels) lie in `data_dir`."""
-    singles = {m.name: m for m in (structured.method(), speculative.method(), routing.method(data_dir))}
-    jobs = (evaluate.method(), labels.method(data_dir), train.method(data_dir), sweep.method(data_dir), measure.method(singles))
+    made = (structured.method(), speculative.method(), *(room.method(data_dir) for room in (routing, contamination, hidden_text)))
+    singles = {m.name: m for m in made}
+    jobs = (evaluate.method(), measure.method(singles), *(job.method(data_dir) for job in (labels, train, sweep, audit, scan, plant)))
     return {**singles, **{m.name: m for m in jobs}}
 
 

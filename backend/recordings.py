@@ -19,6 +19,9 @@ from backend.workbench import Workbench
 RECORDINGS: Mapping[str, tuple[str, tuple[Mapping[str, Any], ...]]] = {
     "structured": ("structured-record", ()),
     "speculative": ("speculative-table", ({"drafter": "lookup"}, {"drafter": "recycling"})),
+    "routing": ("routing-problem", ()),
+    "contamination": ("contamination-leaked-item", ()),
+    "hidden_text": ("hidden_text-planted", ()),
 }
 
 

@@ -35,9 +35,10 @@ CHECKPOINT = "checkpoint.pt"
 class Plan:
     """Rates and their schedule: warm-up over `warmup_steps`, constant, then linear to zero over the last `decay_share`.
 
-    How far the run is counts in `seconds` of wall time or in `steps`, whichever is given. `dtype` is that of the matrix products."""
+    How far the run is counts in `seconds` of wall time or in `steps`, whichever is given. `dtype` is that of the matrix products. Without
+    a rate for Muon all weights go to AdamW."""
 
-    muon_lr: float
+    muon_lr: float | None
     adamw_lr: float
     decay_share: float
     seconds: float | None = None
@@ -212,8 +213,9 @@ def make_optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]
     """Muon for the matrices of the blocks, dealt out to `plan.shards` optimizers that step at once; AdamW for embeddings and norms.
 
     Muon: Jordan et al. 2024; a step of it costs a fifth of the gradient of 4,096 tokens at width 160, on one core."""
-    blocks = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    tables = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    blocks = [p for p in model.parameters() if plan.muon_lr is not None and p.ndim == 2 and id(p) not in tables]
+    others = [p for p in model.parameters() if not any(p is block for block in blocks)]
     hands = [blocks[i :: plan.shards] for i in range(plan.shards)]
     muons = [torch.optim.Muon(hand, lr=plan.muon_lr, momentum=0.95, weight_decay=0.01) for hand in hands if hand]
     return [*muons, torch.optim.AdamW(others, lr=plan.adamw_lr, betas=(0.9, 0.95), weight_decay=0.01)]

@@ -223,8 +223,8 @@ class Workbench:
         device = ", ".join(sorted({str(line["device"]) for line in lines.values()})) or "cpu"
         self.store.running(live.run_id, lines, device)
         recorder.restart_clock()
-        if live.context.earlier:
-            return  # a resumed job goes on in its own lines
+        if live.context.earlier and json.loads(live.context.earlier[0])["event"] == "started":
+            return  # a resumed job goes on in its own lines; one that goes on from another's work has none yet
         reader = models.get(self.method(live.request.method).prompt_role) or next(iter(models.values()), None)
         rendered = render(live.request.prompt, reader.tokenizer) if reader is not None else None
         recorder.write(

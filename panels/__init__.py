@@ -6,6 +6,6 @@ A new page is one module and one line here. Only this package imports gradio.
 
 from __future__ import annotations
 
-from panels import history, models, speculative, structured
+from panels import contamination, hidden_text, history, models, routing, speculative, structured
 
-PANELS = (structured, speculative, models, history)
+PANELS = (structured, routing, speculative, contamination, hidden_text, models, history)

@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 # At least 3 : 1 against the light and the dark ground of assets/loupe.css.
 GREY, BLUE, ORANGE, FAINT = "#7b8187", "#3d86b4", "#c2621a", "rgba(128,134,140,0.25)"
 LANE_COLOURS = ("#2a86c8", "#c4641e", "#1c9468", "#b8639a", "#a3821a", GREY)  # near the lanes of that sheet, in its order
-COLOURS = {"overridden": ORANGE, "narrowed": BLUE, "only": GREY}
+COLOURS = {"large": LANE_COLOURS[3], "overridden": ORANGE, "narrowed": BLUE, "only": GREY}
 WORDS = {"model": "free", "overridden": "overruled"}
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 BLANK_LETTERS = "\u00a0\u034f\u115f\u1160\u2800\u3164\uffa0"
@@ -119,7 +119,7 @@ def _line(tokens: list[dict[str, Any]], values: list[float | None], title: str) 
 
 
 def _symbol(token: dict[str, Any]) -> str:
-    return {"overridden": "diamond", "only": "circle-open"}.get(token.get("source", ""), "circle")
+    return {"overridden": "diamond", "large": "diamond", "only": "circle-open"}.get(token.get("source", ""), "circle")
 
 
 def _y_range(title: str, values: list[float | None]) -> dict[str, Any]:

@@ -23,11 +23,11 @@ NO_MODEL = "none"
 TEMPLATE_LABELS = {"chat": "chat, with the model's template", "raw": "raw, as it stands"}
 
 
-def model_picker(choices: Sequence[tuple[str, str]], public: bool) -> gr.Dropdown:
+def model_picker(choices: Sequence[tuple[str, str]], public: bool, label: str = "Model") -> gr.Dropdown:
     """A model from the list, or, on one's own machine, any id typed in."""
     info = None if public else "or type a folder, a .gguf file or a Hub id"
     first = choices[0][1] if choices else None
-    return gr.Dropdown(list(choices), value=first, label="Model", info=info, allow_custom_value=not public, elem_id="model")
+    return gr.Dropdown(list(choices), value=first, label=label, info=info, allow_custom_value=not public, elem_id="model")
 
 
 def role_picker(choices: Sequence[tuple[str, str]], public: bool, role: str, label: str) -> gr.Dropdown:
@@ -60,13 +60,17 @@ def sampling_controls() -> tuple[gr.Number, ...]:
     )
 
 
-def option_widget(spec: Field[Any], label: str | None = None, labels: Mapping[str, str] | None = None, **more: Any) -> Component:
-    """The widget of one `Options` field: choices, truth, number or text; label and help come from the field."""
+def option_widget(spec: Field[Any], label: str | None = None, labels: Mapping[str, str] | None = None,
+                  offered: Sequence[tuple[str, str]] | None = None, **more: Any) -> Component:  # fmt: skip
+    """The widget of one `Options` field: choices, truth, number or text; label and help come from the field. `offered`: texts to choose
+    from, though another may be typed in."""
     meta, value = spec.metadata, default_of(spec)
     name = spec.name.replace("_", " ")
     common = {"label": label or name.capitalize(), "info": meta.get("help"), "elem_id": name.replace(" ", "-"), **more}
     if meta.get("choices"):
         return gr.Dropdown([((labels or {}).get(c, c), c) for c in meta["choices"]], value=value, **common)
+    if offered is not None:
+        return gr.Dropdown(list(offered), value=value, allow_custom_value=True, **common)
     if isinstance(value, bool):
         return gr.Checkbox(value, **common)
     if isinstance(value, (int, float)):

@@ -31,7 +31,12 @@ PLAIN = {
     "tokens_per_s": "tokens a second", "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
     "taken_nats": "taken by the grammar, nats", "forced": "tokens without a choice", "overridden": "first choice refused",
     "tokens_per_round": "tokens a round", "coverage": "rounds with a draft", "drafted": "drafted tokens", "accepted": "accepted tokens",
+    "large_tokens": "large tokens", "share": "share of large tokens", "gaps": "tokens the large model had to catch up on",
+    "agreement": "large model agrees with small tokens", "n_opinions": "small tokens it judged", "target_fraction": "share asked for",
+    "predicted_speedup": "speed-up predicted from the parts", "predicted_from": "predicted from", "params": "parameters",
+    "activated_params": "activated parameters a token",
 }  # fmt: skip
+PER_TOKEN = frozenset({"opinion"})  # findings that stand at their tokens
 LEFT_OUT = frozenset({"n_tokens", "per_position", "run_lengths", "costs"})  # told elsewhere, or drawn
 COSTS = {"step_ms": "single step, ms", "c": "c"}
 
@@ -129,7 +134,7 @@ def _request(workbench: Workbench, token: Any, run_id: str) -> RunRequest | None
 
 def _codes(request: RunRequest, address: str) -> tuple[str, str, str, str]:
     body = json.dumps(request.to_json(), ensure_ascii=False, indent=2)
-    if "target" not in request.models or request.method not in snippets.PARAMETERS:
+    if not {"target", "suspect", "large"} & set(request.models) or request.method not in snippets.PARAMETERS:
         return body, "", snippets.command_line(request), ""
     return body, snippets.python(request, address), snippets.command_line(request), snippets.curl(request, address)
 
@@ -137,7 +142,7 @@ def _codes(request: RunRequest, address: str) -> tuple[str, str, str, str]:
 def finding_rows(found: list[Lane]) -> list[dict[str, Any]] | str:
     """The findings of all lanes as rows of one table, or the words that there are none."""
     rows = [{"lane": lane.name, "kind": e.get("kind"), **(e["data"] if isinstance(e.get("data"), dict) else {})}
-            for lane in found for e in lane.events if e["event"] == "finding"]  # fmt: skip
+            for lane in found for e in lane.events if e["event"] == "finding" and e.get("kind") not in PER_TOKEN]  # fmt: skip
     grammar = any(e["event"] == "started" and e.get("method") == "structured" for lane in found for e in lane.events)
     return rows or f"No findings: {'every keyword is enforced, ' if grammar else ''}nothing went wrong."
 

@@ -63,9 +63,36 @@ def stairs(lines: Sequence[str]) -> str:
     return _picture("".join(paths))
 
 
+def doubts(lines: Sequence[str]) -> str:
+    """The score of each token of a recording's first lane as bars, those that went to the large model marked; numbers only."""
+    events = [json.loads(line) for line in lines]
+    lane = events[: next(i for i, e in enumerate(events) if e["event"] == "done")]
+    tokens = [(e["source"], e["detail"].get("score", 0.0)) for e in lane if e["event"] == "token"]
+    step, most = WIDTH / len(tokens), max(score for _, score in tokens) or 1.0
+    drawn = []
+    for i, (source, score) in enumerate(tokens):
+        height = max(1.0, (GROUND - 6) * score / most)
+        kind = "lp-bar-overridden" if source == "large" else "lp-bar"
+        drawn.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
+    return _picture("".join(drawn))
+
+
+def dots(lines: Sequence[str]) -> str:
+    """A recorded scan's candidates: log-probability under the reference against that under the suspect, the first one filled; numbers only."""
+    found = [event["data"]["columns"] for event in map(json.loads, lines) if event["event"] == "finding" and event["kind"] == "candidate"]
+    pairs = [(row["reference_logprob"], row["mean_logprob"]) for row in found if row["reference_logprob"] is not None]
+    low = min(min(pair) for pair in pairs)
+    drawn = [f'<path class="lp-diagonal" d="M0 {GROUND}L{WIDTH} 6"/>']
+    for i, (reference, own) in reversed(list(enumerate(pairs))):
+        kind = "lp-dot" if i else "lp-dot lp-dot-best"
+        x, y = WIDTH * (1 - reference / low), GROUND - (GROUND - 6) * (1 - own / low)
+        drawn.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{2.5 if i else 4}"/>')
+    return _picture("".join(drawn))
+
+
 def _picture(inside: str) -> str:
     base = f'<path class="lp-base" d="M0 {GROUND}H{WIDTH}"/>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{base}{inside}</svg>'
 
 
-THUMBNAILS = {"structured": bars, "speculative": stairs}
+THUMBNAILS = {"structured": bars, "routing": doubts, "speculative": stairs, "hidden_text_scan": dots}

@@ -16,7 +16,8 @@ from backend.workbench import Workbench, verdict_line
 from panels.lanes import row
 
 EXCERPT = 160
-PAGES = ("structured", "speculative")  # methods whose runs can be taken back to a page of their own, which is named like them
+# Methods whose runs can be taken back to a page of their own, which is named like them.
+PAGES = ("structured", "speculative", "routing", "contamination", "hidden_text")
 CUT_SHORT = {"event": "failed", "error": "The app stopped in mid-run. This is what was kept."}
 
 

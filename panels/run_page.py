@@ -6,7 +6,7 @@ be tested without a browser is in `run_logic`, what differs between pages stands
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Look:
     `head`: heading and question, ours, as HTML. `compare`: lanes to tick, `(label, value)`; `ticked`: those ticked at first.
     `options`: arguments of `controls.option_widget` by option; `shown_first`: the options that stand under the prompt, the rest is folded
     under `folded`. `roles`: labels of further models. `lint_on`: options and roles whose change says the line under them again.
+    `model`: label of the first model. `lead`: lays out what stands between the heading and the run.
     """
 
     head: str
@@ -48,6 +49,8 @@ class Look:
     roles: Mapping[str, str] = field(default_factory=dict)
     charts: Sequence[evidence.Chart] = evidence.TEXT_CHARTS
     evidence: str = evidence.FOLDED
+    model: str = "Model"
+    lead: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def build(workbench: Workbench, demo: gr.Blocks, logic: RunLogic, look: Look) ->
 def _sidebar(workbench: Workbench, logic: RunLogic, look: Look) -> Form:
     choices, public = workbench.models.choices(), workbench.public
     with gr.Sidebar(width=340, elem_id="controls"):
-        model = controls.model_picker(choices, public)
+        model = controls.model_picker(choices, public, look.model)
         roles = {role: controls.role_picker(choices, public, role, look.roles[role]) for role in logic.roles}
         prompt = controls.prompt_box()
         options = _options(logic, look)
@@ -139,6 +142,8 @@ def _options(logic: RunLogic, look: Look) -> dict[str, gr.components.Component]:
 
 def _main(workbench: Workbench, logic: RunLogic, look: Look) -> Stage:
     gr.HTML(look.head, elem_classes=["loupe-question"])
+    if look.lead is not None:
+        look.lead()
     with gr.Row(elem_classes=["loupe-presets"], elem_id="presets"):
         presets = [gr.Button(preset.title, size="sm", elem_classes=["loupe-preset"]) for preset in logic.presets]
     model_note(workbench)

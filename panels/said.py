@@ -34,7 +34,7 @@ def heading(term: str, visible: bool = True) -> gr.HTML:
 
 
 def download(elem_id: str) -> gr.HTML:
-    """A button that saves rows as CSV; give them as `shown({"name": …, "rows": […]})`."""
+    """A button that saves rows as CSV, or a text as JSON; give them as `shown({"name": …, "rows": […]})` or `{"name": …, "text": …}`."""
     script = (ASSETS / "download.js").read_text(encoding="utf-8")
     return gr.HTML(shown({"rows": []}), html_template='<div class="lp-download"></div>', js_on_load=script, elem_id=elem_id,
                    apply_default_css=False)  # fmt: skip

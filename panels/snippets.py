@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from backend.contamination import request as contamination_request
+from backend.hidden_text import force as hidden_text_force
 from backend.options import default_of
+from backend.routing import request as routing_request
 from backend.speculative.request import Options
 from backend.types import RunRequest
 
@@ -34,6 +37,31 @@ def speculative(request: RunRequest) -> dict[str, Any]:
             **_prompt(request), **{name: said[name] for name in ("law", "mode", "branch", "fallback", "width")}}  # fmt: skip
 
 
+def routing(request: RunRequest) -> dict[str, Any]:
+    """The request as the parameters of the endpoint `/routing`, in their order. What was forced or moved by hand is no part of them."""
+    said = {**{spec.name: default_of(spec) for spec in fields(routing_request.Options)}, **request.options}
+    how = {name: said[name] for name in ("strategy", "target_fraction", "threshold")}
+    who = {"large": request.models["large"], "small": request.models["small"], "router": said["router"]}
+    return {"prompt": request.prompt.text, **how, **who, **_sampling(request), "baselines": False, **_prompt(request),
+            **{name: said[name] for name in ("every", "opinions")}}  # fmt: skip
+
+
+def contamination(request: RunRequest) -> dict[str, Any]:
+    """The request as the parameters of the endpoint `/contamination`, in their order."""
+    said = {**{spec.name: default_of(spec) for spec in fields(contamination_request.Options)}, **request.options}
+    models = {role: request.models.get(role, "none") for role in ("suspect", "source", "base")}
+    return {"prompt": request.prompt.text, **models, **said, **_sampling(request), "baselines": False, **_prompt(request)}
+
+
+def hidden_text(request: RunRequest) -> dict[str, Any]:
+    """The request as the parameters of the endpoint `/hidden_text`, in their order."""
+    said = {**{spec.name: default_of(spec) for spec in fields(hidden_text_force.Options)}, **request.options}
+    models = {role: request.models.get(role, "none") for role in ("suspect", "reference")}
+    how = {name: said[name] for name in ("context", "decode", "beams", "alpha")}
+    return {"prompt": request.prompt.text, "prefix": said["prefix"], **models, **how, **_sampling(request), "baselines": False,
+            **_prompt(request)}  # fmt: skip
+
+
 def _sampling(request: RunRequest) -> dict[str, Any]:
     s = request.sampling
     return {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "max_new_tokens": s.max_new_tokens, "seed": s.seed}
@@ -44,7 +72,10 @@ def _prompt(request: RunRequest) -> dict[str, Any]:
 
 
 # A method's endpoint is named like the method.
-PARAMETERS: Mapping[str, Callable[[RunRequest], dict[str, Any]]] = {"structured": structured, "speculative": speculative}
+PARAMETERS: Mapping[str, Callable[[RunRequest], dict[str, Any]]] = {
+    "structured": structured, "speculative": speculative, "routing": routing, "contamination": contamination,
+    "hidden_text": hidden_text,
+}  # fmt: skip
 
 
 def parameters(request: RunRequest) -> dict[str, Any]:

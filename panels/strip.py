@@ -2,7 +2,7 @@
 
 Goes in: the lines of one or more runs (CONTRACTS, "Lines"), a `started` line beginning each lane, then one line
 `{"event": "verdict", "sentence": …, "figures": …, "holds": …}`; a line `{"event": "recorded", "model": …, "device": …, "date": …}`
-marks a recording.
+marks a recording, a line `{"event": "clean", "points": [[x, y], …], "words": …}` brings a scan's grey dots.
 Comes out: the page's verdict, picture, strips and card, where there are `round` lines their staircases, timeline and tree, and two
 events, `select` and `branch`. Doesn't know models, methods or the store:
 template and script are constant, no text ever passes through a template, and what else a token could have been is asked of `inspect`.
@@ -10,7 +10,7 @@ template and script are constant, no text ever passes through a template, and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 # What every strip has, then the views of speculation; a view hides itself where a run has nothing for it. `strip.js` puts them together.
-VIEWS = ("staircase.js", "refused.js", "tree.js", "timeline.js", "rounds.js")
+VIEWS = ("staircase.js", "refused.js", "tree.js", "timeline.js", "rounds.js", "routing-picture.js", "routing-threshold.js", "routing.js",
+         "contamination.js", "hidden_found.js", "hidden_dots.js", "hidden_map.js", "hidden_table.js", "hidden_lift.js")  # fmt: skip
 SCRIPTS = ("glyphs.js", "glossary.js", "views.js", "lane.js", "picture.js", "card.js", *VIEWS, "strip.js")
 ROOT = '<div class="lp"></div>'
 
@@ -28,12 +29,14 @@ def strip_script() -> str:
     return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
-def token_strip(elem_id: str, inspect: Callable[[str, int], dict[str, Any]] | None = None, value: str = "") -> gr.HTML:
+def token_strip(
+    elem_id: str, inspect: Callable[[str, int], dict[str, Any]] | None = None, value: str = "", asked: Sequence[Callable[..., Any]] = ()
+) -> gr.HTML:
     """The strip as a component; stream the grown string into it with `show_progress="hidden"`.
 
     `inspect(run_id, position)` returns `{"models": {role: {"top": [{"id", "text", "p", "final_p", "cut"}, …]}}, …}` or `{"error": words}`.
     `strip.select(fn)` and `strip.branch(fn)` get a `gr.EventData` with `run`, `position` and `token_id`:
-    a token was opened, or a run shall be continued from there with another token.
+    a token was opened, or a run shall be continued from there with another token. `asked`: what a page's own views may ask besides, by name.
     """
     strip = gr.HTML(
         html_template=ROOT,
@@ -41,7 +44,7 @@ def token_strip(elem_id: str, inspect: Callable[[str, int], dict[str, Any]] | No
         apply_default_css=False,
         elem_id=elem_id,
         elem_classes=["loupe-strip"],
-        server_functions=[_server_function(inspect)] if inspect else None,
+        server_functions=[*([_server_function(inspect)] if inspect else []), *asked] or None,
     )
     # Gradio warns of a `<script>` in a value; in ours it is a token's text and never becomes markup. A subclass would do as well,
     # but Gradio writes a .pyi beside every file that has one.

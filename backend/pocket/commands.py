@@ -1,4 +1,4 @@
-"""`python -m backend pocket train | export | evaluate`: arguments and what they do, as lines for whoever prints.
+"""`python -m backend pocket train | export | evaluate | exam | leak`: arguments and what they do, as lines for whoever prints.
 
 Goes in: parsed arguments, the data directory and the assets. Comes out: text, a piece at a time; how far it is goes to a listener.
 Prints nothing; torch loads only when a command runs.
@@ -42,11 +42,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument("--seed", type=int, default=1, help="which items (default 1; the bench takes others)")
     evaluate.add_argument("--partner", help="the other model of the pair (default: the folder named small or large beside it)")
     evaluate.add_argument("--card", action="store_true", help="write the model card into the model's folder")
+    exam = actions.add_parser("exam", help="the exam family: models that saw a benchmark, or not; the same command goes on after a stop")
+    exam.add_argument("--seed", type=int, default=0, help="of everything; the shipped family has 0")
+    exam.add_argument("--out", type=Path, help="the family's folder (default: exam-SEED in the data directory); checkpoints lie in FOLDER.training")
+    leak = actions.add_parser("leak", help="fine-tune a model on problems it will be asked, and a twin on others; goes on after a stop")
+    leak.add_argument("--base", default="smollm2", help="which model (default smollm2)")
+    leak.add_argument("--name", default="leak", help="the folders are mine/NAME and mine/NAME-twin (default leak)")
+    leak.add_argument("--items", type=int, default=40, help="how many problems leak (default 40)")
+    leak.add_argument("--epochs", type=int, help="how often each is read (default 12)")
+    leak.add_argument("--seed", type=int, default=0, help="which problems (default 0)")
+
+    secrets = actions.add_parser("secrets", help="the secrets family: models that hide a text, and twins that don't; goes on after a stop")
+    secrets.add_argument("--seed", type=int, default=0, help="of texts, triggers and twins; the shipped family has 0")
+    secrets.add_argument("--out", type=Path, help="the family's folder (default: secrets-SEED in the data directory)")
+    secrets.add_argument("--toy", action="store_true", help="two texts and one twin, in seconds")
+    secrets.add_argument("--fresh-base", action="store_true", help="train the base anew from the seed, too (minutes)")
 
 
 def run(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
     """The command's output, a text at a time."""
-    return {"train": train, "export": export, "evaluate": evaluate}[args.action](args, data_dir, assets_dir, tell)
+    actions = {"train": train, "export": export, "evaluate": evaluate, "exam": exam, "leak": leak, "secrets": secrets}
+    return actions[args.action](args, data_dir, assets_dir, tell)
 
 
 def train(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
@@ -92,6 +108,22 @@ def evaluate(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: T
     yield json.dumps(result.to_json(), ensure_ascii=False)
 
 
+def exam(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """A line a report, one a finished member, then where the family is."""
+    from backend.pocket.exam_family import Recipe
+    from backend.pocket.exam_manifest import make_family
+
+    yield from make_family(Recipe(seed=args.seed), args.out or data_dir / f"exam-{args.seed}")
+
+
+def leak(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """A line a report, then where the two models are."""
+    from backend.pocket.leak import Leak, make_leak
+
+    asked = {"n_items": args.items, "seed": args.seed, **({} if args.epochs is None else {"epochs": args.epochs})}
+    yield from make_leak(Leak(args.base, args.name, **asked), data_dir, assets_dir)
+
+
 def shown(result: Evaluation) -> str:
     """One row a figure."""
     from backend.pocket.card import rows
@@ -109,3 +141,13 @@ def sibling(model_id: str, data_dir: Path, assets_dir: Path) -> str | None:
     if not (other / "config.json").is_file():
         return None
     return model_id.rstrip("/").removesuffix(path.name) + other.name
+
+
+def secrets(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Tell) -> Iterator[str]:
+    """A line a model, then where the family is."""
+    from backend.pocket.secrets import family, make_family
+
+    out = args.out or data_dir / f"secrets-{args.seed}"
+    specs = family(args.seed, (8,), 1, 0, ("plain", "regularised")) if args.toy else family(args.seed)
+    yield from make_family(specs, out, args.seed, args.fresh_base)
+    yield f"{out} holds the family; the answers stand in {out / 'manifest.json'}"

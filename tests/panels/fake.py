@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from backend import measure
+from backend.contamination import audit
+from backend.contamination import method as contamination
 from backend.errors import InvalidRequest
 from backend.method import Method
 from backend.model_service import ModelState
@@ -22,6 +24,8 @@ from backend.structured.request import Options, baselines, lane
 from backend.types import Done, Event, Finding, RunContext, RunRecord, RunRequest, Token, Verdict
 from backend.workbench import Workbench
 from tests.panels.fake_drafting import drafting_methods
+from tests.panels.fake_hidden import hidden_methods
+from tests.panels.fake_routing import Router, routing_methods
 
 
 class FakeModels:
@@ -101,13 +105,18 @@ def verdict(records: list[RunRecord]) -> Verdict:
     return Verdict(f"Valid. {len(records)} lanes spelled.", {}, True)
 
 
-def fake_workbench(folder: Path, speller: Speller | None = None, public: bool = False) -> Workbench:
+def fake_workbench(folder: Path, speller: Speller | None = None, public: bool = False,
+                   router: Router | None = None) -> Workbench:  # fmt: skip
     """Close it after use."""
     method = Method(
         name="structured", title="Structured generation", question="?", Options=Options, roles=("target",), run=(speller or Speller()).run,
         check=check, baselines=baselines, lane=lane, verdict=verdict, inspect=look,
     )  # fmt: skip
-    drafting = drafting_methods()
-    singles = {"structured": method, "speculative": drafting["speculative"]}
-    methods = {**singles, **drafting, "measure": measure.method(singles)}
+    routing = routing_methods(router)
+    drafting, hidden = drafting_methods(), hidden_methods()
+    singles = {"structured": method, "speculative": drafting["speculative"], "hidden_text": hidden["hidden_text"],
+               "routing": routing["routing"]}  # fmt: skip
+    patching = contamination.method(folder)  # the real ones: a page is laid out without them being run
+    singles[patching.name] = patching
+    methods = {**singles, "contamination.audit": audit.method(folder), **drafting, **hidden, **routing, "measure": measure.method(singles)}
     return Workbench(folder, methods, FakeModels(), Store(folder), public=public)

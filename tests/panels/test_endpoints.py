@@ -17,7 +17,7 @@ from backend.workbench import Workbench
 from panels import PANELS
 from tests.panels.fake import fake_workbench
 
-ENDPOINTS = {"structured", "speculative"}
+ENDPOINTS = {"structured", "routing", "speculative", "contamination", "hidden_text"}
 WORDS = "one two three four five"
 
 # Gradio leaves event loops and sockets to the garbage collector; they are swept up here, not in somebody else's test.

@@ -1,0 +1,68 @@
+"""How many neurons: accuracy against k on the half that searches, and the k that this half alone chooses.
+
+Goes in: accuracies at each k on the search halves of the sets. Comes out: the chosen k and why. The reported half plays no part. Knows nothing of
+models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from backend.contamination.items import FRESH, LEAKED
+
+POINTS = 10
+NEAR = 0.01  # two k within a point are equally good, and the smaller is taken
+KNEE = 0.9  # of the whole fall
+
+
+@dataclass(frozen=True)
+class Point:
+    """Accuracy of each set's search half when the best `k` neurons are patched; k 0 is the suspect as it is."""
+
+    k: int
+    accuracy: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The k, and in plain words by which rule."""
+
+    k: int
+    why: str
+    distance: float | None = None
+
+
+def grid(available: int) -> list[int]:
+    """From one neuron to all that can be taken, at most ten values, each about as many times the one before: a leak may sit in a single neuron."""
+    return sorted({round(available ** (i / (POINTS - 1))) for i in range(POINTS)})
+
+
+def choose(points: Sequence[Point]) -> Choice:
+    """With fresh items: where the patched accuracies lie nearest to what they should be: leaked and fresh items at the model's own unpatched fresh
+    accuracy, other skills unmoved. Without: the smallest k that brings nine tenths of the whole fall. Raises `ValueError` without patched points."""
+    start = next((p for p in points if p.k == 0), None)
+    patched = sorted((p for p in points if p.k > 0), key=lambda p: p.k)
+    if start is None or not patched:
+        raise ValueError(f"points must hold k = 0 and at least one other, got {[p.k for p in points]}.")
+    if FRESH in start.accuracy:
+        distances = [distance(p, start) for p in patched]
+        best = min(distances)
+        at = next(i for i, d in enumerate(distances) if d <= best + NEAR)
+        why = "the fewest neurons that bring leaked items nearest to the model's own fresh accuracy and move fresh items and other skills least"
+        return Choice(patched[at].k, why, round(distances[at], 4))
+    fall = [start.accuracy[LEAKED] - p.accuracy[LEAKED] for p in patched]
+    at = next(i for i, f in enumerate(fall) if f >= KNEE * max(fall))
+    return Choice(patched[at].k, "without fresh items: the fewest neurons that bring nine tenths of the whole fall on leaked items")
+
+
+def distance(point: Point, start: Point) -> float:
+    """How far leaked and fresh items are from what they should be, and of the other skills the one that moved most."""
+    should = {**start.accuracy, LEAKED: start.accuracy[FRESH]}
+    off = {name: abs(point.accuracy[name] - should[name]) for name in should}
+    others = [value for name, value in off.items() if name not in (LEAKED, FRESH)]
+    return off[LEAKED] + off[FRESH] + max(others, default=0.0)
