@@ -105,7 +105,7 @@ def _items() -> Items:
                 grader = gr.Dropdown([("by the answer", ""), *GRADERS], value="", label="Graded as", elem_id="audit-grader")
                 template = gr.Radio([("chat", "chat"), ("bare question", "raw")], value="chat", label="Asked", elem_id="audit-template")
         words = said("", "audit-counts", live=True)
-        rows = said("", "audit-preview", "")
+        rows = said("", "audit-preview", "loupe-wide")
     return Items(where, own, text, upload, columns, grader, template, words, rows)
 
 

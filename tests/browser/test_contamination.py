@@ -61,7 +61,8 @@ def house(quiet_gradio: None, tmp_path_factory: pytest.TempPathFactory, free_por
 
 
 def choose(page: Page, house: House) -> None:
-    """The three models, by their folders."""
+    """The three models, by their folders, once the page has filled its form."""
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
     for role, place in (("", "suspect"), ("-twin", "twin"), ("-base", "base")):
         box = page.locator(f"#model{role} input")
         box.fill(house.models[place])

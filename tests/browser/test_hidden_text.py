@@ -39,7 +39,7 @@ def house(quiet_gradio: None, tmp_path_factory: pytest.TempPathFactory, free_por
         gc.collect()
 
 
-def test_from_a_recording_to_a_scan_a_candidate_its_tokens_a_plant_and_its_scan(page: Page, house: House) -> None:
+def test_from_a_recording_to_a_scan_a_candidate_and_its_tokens(page: Page, house: House) -> None:
     page.goto(f"{house.url}hidden_text")
     view = page.locator("#scan-view")
     expect(view.locator(".lp-sub")).to_contain_text("recorded run")
@@ -63,7 +63,6 @@ def test_from_a_recording_to_a_scan_a_candidate_its_tokens_a_plant_and_its_scan(
     expect(page.locator("#strip .lp-t.lp-lift")).to_have_count(5)
     expect(page.locator("#strip .lp-t.lp-lift-below")).to_have_count(2)
     expect(page.locator("#strip .lp-lifts")).to_be_visible()
-    plants_and_scans(page)
 
 
 def saves_both_files(page: Page) -> None:
@@ -76,7 +75,9 @@ def saves_both_files(page: Page) -> None:
     assert [json.loads(line)["text"] for line in Path(saved.value.path()).read_text(encoding="utf-8").splitlines()] == list(TEXTS)
 
 
-def plants_and_scans(page: Page) -> None:
+def test_a_plant_is_made_verified_and_scanned_at_one_click(page: Page, house: House) -> None:
+    page.goto(f"{house.url}hidden_text")
+    expect(page.locator("#scan-words")).to_contain_text("Quick")
     page.get_by_role("button", name="Plant: hide a text").click()
     page.get_by_label("Its name").fill("key")
     page.locator("#plant-start").click()

@@ -57,6 +57,7 @@ def open_run(page: Page, house: House, prompt: str = WORDS, compare: tuple[str, 
     logic = Logic(house.workbench)
     values = logic.values(logic.start().with_options(target_fraction=0.0, threshold=0.5))
     values[controls.SHARED.index("prompt")] = prompt
+    values[0] = values[len(controls.SHARED)] = "smollm2"  # the fake model that is here, so that a card can look inside
     text = "".join(f"{line}\n" for line in logic.run(SimpleNamespace(session_hash="t"), "", compare, values))
     page.goto(f"{house.url}?run={lanes(text)[0].run}{query}")
     expect(page.locator("#strip .lp-lane")).to_have_count(1 + len(compare))
@@ -72,7 +73,7 @@ def test_from_a_run_to_a_card_a_what_if_and_another_threshold(page: Page, house:
     expect(routed.locator(".lp-lane-facts")).to_contain_text("large 2 of 7 tokens (28.6 %) · gaps 3.0 on average, 3 at most")
     expect(routed.locator(".lp-lane-facts")).to_contain_text("predicted 1.90 ×, in this run 2.00 ×")
     # a stored run re-colours at once
-    slider = page.get_by_label("Threshold", exact=True).first
+    slider = page.locator("#strip .lp-threshold input")
     slider.fill("400")
     expect(routed.locator(".lp-would-large")).to_have_text(["one", " two", " four", " five", " seven"])
     slider.fill("990")
@@ -106,7 +107,7 @@ def test_the_slider_steers_a_run_that_is_under_way(page: Page, house: House) -> 
         page.get_by_role("button", name="Run", exact=True).click()
         expect(page.locator("#strip .lp-threshold-words")).to_contain_text("decides for the tokens still to come")
         with page.expect_response(lambda answer: '"value":0.02' in (answer.request.post_data or "")):
-            page.get_by_label("Threshold", exact=True).first.fill("300")
+            page.locator("#strip .lp-threshold input").fill("300")
     finally:
         house.router.gate.set()
     lane = page.locator("#strip .lp-lane").first
