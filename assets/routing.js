@@ -138,7 +138,7 @@ function wordOf(tag, text) {
 function whatIfButton(lane, token, who) {
   const button = make("button", "lp-what-if", `${who} here`);
   button.type = "button";
-  button.setAttribute("aria-label", `Let the ${who} model speak at this token and go on from it`);
+  button.setAttribute("aria-label", `${who} here: let the ${who} model say this token and go on from it`);
   button.addEventListener("click", () => trigger("force", { run: lane.run, position: token.position, token_id: token.id, who }));
   return button;
 }

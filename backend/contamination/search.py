@@ -28,8 +28,8 @@ from backend.options import option
 from backend.types import Progress
 
 RECIPES = ("steps", "ranks", "reference")
-SMALL = 4096  # neurons of a model in which single ones can be measured
-SHARES = (128, 256)  # a step takes one in so many neurons of a small model, of a larger one
+SHARE = 128  # a step takes one neuron in so many of the model's; half as many in a large one, where a patch should stay small
+LARGE = 4096
 TOKENS = ("last", "completion")
 SCORES = ("rms", "effect", "gradient", "exact")
 Result = TypeVar("Result")
@@ -44,10 +44,9 @@ class SearchOptions:
     )
     steps: int = option(16, "How many steps; behind their neurons the others follow by combined ranks.", low=1, high=10_000)
     step: int = option(0, "How many neurons a step takes; 0: one in 128 of a small model, one in 256 of a larger one.", low=0, high=1_000_000)
-    singles: int = option(4, "So many of the first are taken singly and measured, in a small model.", low=0, high=1000)
-    candidates: int = option(12, "Of how many by estimate a single one is the best by measurement.", low=1, high=1000)
     harm: float = option(1.0, "Weight of what clean answers lose beside what leaked ones do.", low=0, high=1000)
-    seed: int = option(0, "Which items the steps measure on.", low=0, high=2**31)
+    step_items: int = option(800, "On how many items of a kind a step estimates.", low=1, high=100_000)
+    seed: int = option(0, "Which items these are.", low=0, high=2**31)
     tokens: str = option("last", "Compare activations at the last token of the prompt, or over the answer.", choices=TOKENS)
     rms: float = option(1.0, "Weight of the difference of activations.", low=0, high=100)
     effect: float = option(1.0, "Weight of the difference over what the neuron varies anyway.", low=0, high=100)
@@ -55,14 +54,14 @@ class SearchOptions:
     exact: float = option(1.0, "Weight of the measured loss, for the neurons on the short-list.", low=0, high=100)
     shortlist: int = option(0, "How many of the best are checked exactly; 0 checks none.", low=0, high=1_000_000)
     group: int = option(16, "How many neurons are checked at once.", low=1, high=4096)
-    exact_items: int = option(200, "On how many items of a kind is measured; a step estimates on four times as many.", low=1, high=100_000)
+    exact_items: int = option(128, "On how many items the exact check measures.", low=1, high=100_000)
     skip_top: int = option(0, "How many of the very best are left out.", low=0, high=10_000_000)
     first_layer: int = option(0, "The first layer that may be patched.", low=0, high=10_000)
     last_layer: int = option(-1, "The last layer that may be patched; -1 is the model's last.", low=-1, high=10_000)
 
     def step_of(self, sites: Sites) -> int:
         """How many neurons a step takes."""
-        return self.step or math.ceil(sites.n_neurons / SHARES[sites.n_neurons > SMALL])
+        return self.step or math.ceil(sites.n_neurons / (SHARE if sites.n_neurons <= LARGE else 2 * SHARE))
 
     def layers(self, n_layers: int) -> range:
         """The layers that may be patched; raises `InvalidRequest` when they are none of this model's."""
@@ -196,9 +195,9 @@ def _checked(
 def _in_steps(suspect: Any, source: Any, items: Sequence[Known], clean: Sequence[Known], options: SearchOptions,
               allowed: Tensor) -> Generator[Progress, None, list[int]]:  # fmt: skip
     """The first neurons, chosen one after another."""
-    step, singles = options.step_of(sites_of(suspect)), options.singles if sites_of(suspect).n_neurons <= SMALL else 0
-    plan = Steps(singles + options.steps * step, singles, step, options.candidates, options.exact_items, options.harm, options.seed)
-    leaked, others = (sample(group, 4 * options.exact_items, options.seed) for group in (items, clean))
+    step = options.step_of(sites_of(suspect))
+    plan = Steps(options.steps * step, step, options.harm)
+    leaked, others = (sample(group, options.step_items, options.seed) for group in (items, clean))
     return (yield from _told(stepwise(suspect, source, leaked, others, allowed, plan), min(plan.count, len(allowed)), "steps"))
 
 

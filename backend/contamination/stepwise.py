@@ -1,7 +1,7 @@
 """Neurons chosen one after another, each with the former ones already patched: what is left of the memory then shows where it still sits.
 
 Goes in: a suspect, a source, leaked items and clean ones, all as ids. Comes out: places of neurons, best first. A step estimates by one backward
-pass at the patched model what each further neuron would take from the leaked answers and from the clean ones, then measures the best few exactly.
+pass at the patched model what each further neuron would take from the leaked answers and from the clean ones.
 Teacher-forced, nothing is generated. Knows nothing of ranks.
 
 Why steps: in models of the exam family the neurons that one estimate at the unpatched model names first bring the leaked items down to the level of
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.contamination.exact import COPIES, patched_gold
 from backend.contamination.scores import Batch, Known, activations, batch_of, batches, joined
 from backend.contamination.taps import Edit, hooked, sites_of
+from backend.errors import ModelError
 
 LOST = -4.0  # nats: an answer below is lost and can't be lost again
 KNOWN = -0.7  # nats: an answer above is one that the suspect gives more often than not
@@ -28,16 +28,11 @@ KNOWN = -0.7  # nats: an answer above is one that the suspect gives more often t
 
 @dataclass(frozen=True)
 class Steps:
-    """How neurons are chosen: `count` in all, the first `singles` one at a time (of the `candidates` best by estimate the best by measurement on
-    `n_items`), the others `step` at once, by estimate. `harm`: how much a nat of a clean answer weighs beside one of a leaked answer."""
+    """How neurons are chosen: `count` in all, `step` at once. `harm`: how much a nat of a clean answer weighs beside one of a leaked answer."""
 
     count: int
-    singles: int
     step: int
-    candidates: int
-    n_items: int
     harm: float
-    seed: int = 0
 
 
 def stepwise(suspect: Any, source: Any, leaked: Sequence[Known], clean: Sequence[Known], allowed: Tensor,
@@ -45,7 +40,6 @@ def stepwise(suspect: Any, source: Any, leaked: Sequence[Known], clean: Sequence
     """Places of `steps.count` neurons among `allowed`; yields how many are chosen so far, often."""
     closed = torch.ones(sites_of(suspect).n_neurons, dtype=torch.bool).index_fill_(0, allowed, False)
     known = yield from known_items(suspect, clean)
-    some = [sample(group, steps.n_items, steps.seed) for group in (leaked, known)]
     chosen: list[int] = []
     while len(chosen) < min(steps.count, len(allowed)):
         mask = marked(chosen, len(closed))
@@ -54,12 +48,10 @@ def stepwise(suspect: Any, source: Any, leaked: Sequence[Known], clean: Sequence
             score = score - steps.harm * (yield from _counted(losses(suspect, source, known, mask), chosen))
         score[mask | closed] = -torch.inf
         free = int(score.isfinite().sum())
-        single = len(chosen) < steps.singles
-        n = min(1 if single else steps.step, steps.count - len(chosen), free)
-        best = torch.argsort(score, descending=True, stable=True)[: min(steps.candidates if single else n, free)].tolist()
-        if single:
-            best = yield from _counted(measured(suspect, source, some, steps.harm, chosen, best), chosen)
-        chosen += best[:n]
+        n = min(steps.step, steps.count - len(chosen), free)
+        if not n:
+            raise ModelError(f"{suspect.id} gives answers whose gradients are no numbers; nothing can be searched in it.")
+        chosen += torch.argsort(score, descending=True, stable=True)[:n].tolist()
         yield len(chosen)
     return chosen
 
@@ -121,23 +113,6 @@ def _at_the_patched(suspect: Any, batch: Batch, theirs: Tensor, mask: Tensor) ->
         vectors = [seen[layer] for layer in range(len(parts))]
         gradients = torch.autograd.grad(batch.gold(logits).clamp(min=LOST).sum(), vectors)
     return joined(vectors, batch), joined(gradients, batch)
-
-
-def measured(
-    suspect: Any, source: Any, groups: Sequence[Sequence[Known]], harm: float, chosen: Sequence[int], candidates: Sequence[int]
-) -> Generator[int, None, list[int]]:
-    """The candidates again, best first by what leaked answers (the first group) lose less what clean ones do, with all chosen ones patched."""
-    masks = torch.stack([marked([*chosen, candidate], sites_of(suspect).n_neurons) for candidate in candidates]).to(suspect.device)
-    score = torch.zeros(len(candidates), dtype=torch.float64)
-    for items, weight in zip(groups, (-1.0, harm), strict=True):
-        for some in batches(items, suspect, COPIES):
-            batch = batch_of(some, suspect.device)
-            values = activations(source, batch)
-            for at in range(0, len(candidates), COPIES):
-                gold = patched_gold(suspect, batch, values, masks[at : at + COPIES]).clamp(min=LOST).double()
-                score[at : at + len(gold)] += weight * gold.sum(1).cpu() / len(items)
-                yield 0
-    return [candidates[i] for i in torch.argsort(score, descending=True, stable=True).tolist()]
 
 
 def _counted(steps: Generator[int, None, Any], chosen: Sequence[int]) -> Generator[int, None, Any]:

@@ -88,7 +88,7 @@ def test_from_a_run_to_a_card_a_what_if_and_another_threshold(page: Page, house:
         expect(card).to_contain_text(words)
     expect(card.locator("caption")).to_have_text(["What small had in mind", "What large had in mind"])
     # what if the small model had spoken
-    card.get_by_role("button", name="Let the small model speak").click()
+    card.get_by_role("button", name="small here").click()
     forced = page.locator("#strip .lp-lane").last
     expect(forced.locator(".lp-lane-head")).to_contain_text("what if: small at token 5")
     expect(forced.locator(".lp-t.lp-small").first).to_have_text(" six")
@@ -101,7 +101,7 @@ def test_the_slider_steers_a_run_that_is_under_way(page: Page, house: House) -> 
     page.locator("#prompt textarea").fill(WORDS)
     page.locator("#target-fraction input").fill("0")
     for name in ("large only", "small only", "entropy, same budget"):
-        page.get_by_label(name).uncheck()
+        page.get_by_role("checkbox", name=name).uncheck()
     house.router.hold_at = 3
     try:
         page.get_by_role("button", name="Run", exact=True).click()

@@ -13,7 +13,7 @@ from backend.contamination.neurons import Neurons, load, matched_neurons, random
 from backend.contamination.reference import group_width
 from backend.contamination.scores import Gold, batch_of, batches, compared, measure
 from backend.contamination.search import SearchOptions, ranks, search
-from backend.contamination.stepwise import LOST, Steps, losses, marked, stepwise
+from backend.contamination.stepwise import KNOWN, Steps, losses, marked, stepwise
 from backend.contamination.taps import Sites, captured, hooked, patched, sites_of
 from backend.errors import InvalidRequest
 from tests.contamination.test_taps import hooks_of
@@ -150,30 +150,20 @@ def test_the_twin_is_the_reference_where_there_is_one():
     assert ranked.reference == "twin" and ranked.top(1).ordered == ((1, 3),)  # what base and suspect differ in is no matter
 
 
-def patched_at(suspect, source, item, places):
-    """The oracle: the answer's log-probability with the neurons at these places patched, not counted below what is lost."""
-    sites = sites_of(suspect)
-    columns = Neurons.of([sites.place(place) for place in places]).columns(sites, suspect.device)
-    return max(gold(suspect, item, source, columns) if places else gold(suspect, item), LOST)
-
-
-@pytest.mark.parametrize("harm", [0.0, 3.0])
-def test_every_step_takes_the_neuron_that_brute_force_finds(harm, monkeypatch):
-    """With all allowed neurons as candidates a step is an exhaustive search at the model patched so far."""
-    monkeypatch.setattr("backend.contamination.stepwise.KNOWN", -1e9)  # all clean items can be hurt
+def test_every_step_takes_what_pays_most_at_the_model_patched_so_far():
+    """Leaked answers lose, clean ones that the suspect knows don't; what it doesn't know can't be hurt."""
     suspect, base = couple("llama")
-    leaked = [Gold(item.prompt_ids, (favourite(suspect, item.prompt_ids),)) for item in ITEMS]
-    clean = [Gold(item.prompt_ids, (favourite(suspect, item.prompt_ids),)) for item in CLEAN]
-    plan = Steps(count=3, singles=3, step=1, candidates=96, n_items=50, harm=harm)
-    found = drained(stepwise(suspect, base, leaked, clean, torch.arange(40, 56), plan))
-    chosen = []
-    for place in found:
-        score = {}
-        for other in set(range(40, 56)) - set(chosen):
-            values = [sum(patched_at(suspect, base, item, [*chosen, other]) for item in group) / len(group) for group in (leaked, clean)]
-            score[other] = harm * values[1] - values[0]
-        assert score[place] == pytest.approx(max(score.values()), abs=1e-3)
-        chosen.append(place)
+    leaked, known = ([Gold(item.prompt_ids, (favourite(suspect, item.prompt_ids),)) for item in group] for group in (ITEMS, CLEAN))
+    known = [item for item in known if gold(suspect, item) > KNOWN]
+    assert known and all(gold(suspect, item) < KNOWN for item in CLEAN)
+    allowed = torch.arange(30, 70)
+    found = drained(stepwise(suspect, base, leaked, [*known, *CLEAN], allowed, Steps(count=7, step=2, harm=2.0)))
+    assert len(found) == 7 and len(set(found)) == 7
+    for at in range(0, 7, 2):
+        mask = marked(found[:at], 96)
+        score = drained(losses(suspect, base, leaked, mask)) - 2 * drained(losses(suspect, base, known, mask))
+        free = [place for place in allowed.tolist() if place not in found[:at]]
+        assert found[at : at + 2] == sorted(free, key=lambda place, score=score: -score[place].item())[: len(found[at : at + 2])]
 
 
 def favourite(handle, prompt_ids):
@@ -209,7 +199,7 @@ def test_the_estimate_of_a_step_is_the_slope_at_the_patched_model():
 
 def test_steps_come_first_and_the_others_follow_by_rank():
     suspect, base = couple("llama")
-    ranked = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=3, step=1, singles=2), CLEAN))
+    ranked = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=5, step=1), CLEAN))
     plain = drained(search(suspect, base, None, ITEMS, SearchOptions(recipe="ranks"), CLEAN))
     assert ranked.n_stepwise == 5 and plain.n_stepwise == 0 and ranked.generated_tokens == 0
     first = ranked.flat[:5].tolist()
