@@ -205,12 +205,13 @@ class Workbench:
             self._end(live, recorder, left=task is not None and self.device.closing and recorder.outcome is None)
 
     def _end(self, live: LiveRun, recorder: Recorder, left: bool) -> None:
-        self._runs.pop(live.run_id, None)
-        self._jobs.pop(live.run_id, None)
         if left:
             recorder.leave()
         else:
             recorder.finish(live.stream.cancelled())
+        # last, so that whoever looks in between finds either the running lines or all the stored ones
+        self._runs.pop(live.run_id, None)
+        self._jobs.pop(live.run_id, None)
 
     def _load(self, live: LiveRun, recorder: Recorder) -> Mapping[str, Any]:
         def progress(done: float, total: float | None, note: str) -> None:

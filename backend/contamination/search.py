@@ -28,8 +28,8 @@ from backend.options import option
 from backend.types import Progress
 
 RECIPES = ("steps", "ranks", "reference")
-SHARE = 128  # a step takes one neuron in so many of the model's; half as many in a large one, where a patch should stay small
-LARGE = 4096
+LARGE = 4096  # neurons; from here on a step costs seconds, and a patch should stay a small part of the model
+SHARES, STEPS = (128, 256), (32, 8)  # one neuron in so many a step, and how many steps, in a small model and in a large one
 TOKENS = ("last", "completion")
 SCORES = ("rms", "effect", "gradient", "exact")
 Result = TypeVar("Result")
@@ -42,8 +42,8 @@ class SearchOptions:
     recipe: str = option(
         "steps", "Chosen in steps, each at the model patched so far; by combined ranks; or as published (raw sum, generated groups).", choices=RECIPES
     )
-    steps: int = option(16, "How many steps; behind their neurons the others follow by combined ranks.", low=1, high=10_000)
-    step: int = option(0, "How many neurons a step takes; 0: one in 128 of a small model, one in 256 of a larger one.", low=0, high=1_000_000)
+    steps: int = option(0, "How many steps (the other neurons follow by ranks); 0: 32 in a small model, 8 in a large one.", low=0, high=10_000)
+    step: int = option(0, "How many neurons a step takes; 0: one in 128 of a small model, one in 256 of a large one.", low=0, high=1_000_000)
     harm: float = option(1.0, "Weight of what clean answers lose beside what leaked ones do.", low=0, high=1000)
     step_items: int = option(800, "On how many items of a kind a step estimates.", low=1, high=100_000)
     seed: int = option(0, "Which items these are.", low=0, high=2**31)
@@ -59,9 +59,11 @@ class SearchOptions:
     first_layer: int = option(0, "The first layer that may be patched.", low=0, high=10_000)
     last_layer: int = option(-1, "The last layer that may be patched; -1 is the model's last.", low=-1, high=10_000)
 
-    def step_of(self, sites: Sites) -> int:
-        """How many neurons a step takes."""
-        return self.step or math.ceil(sites.n_neurons / (SHARE if sites.n_neurons <= LARGE else 2 * SHARE))
+    def plan(self, sites: Sites) -> Steps:
+        """How many neurons the steps take in a model of this size."""
+        large = sites.n_neurons > LARGE
+        step = self.step or math.ceil(sites.n_neurons / SHARES[large])
+        return Steps((self.steps or STEPS[large]) * step, step, self.harm)
 
     def layers(self, n_layers: int) -> range:
         """The layers that may be patched; raises `InvalidRequest` when they are none of this model's."""
@@ -195,8 +197,7 @@ def _checked(
 def _in_steps(suspect: Any, source: Any, items: Sequence[Known], clean: Sequence[Known], options: SearchOptions,
               allowed: Tensor) -> Generator[Progress, None, list[int]]:  # fmt: skip
     """The first neurons, chosen one after another."""
-    step = options.step_of(sites_of(suspect))
-    plan = Steps(options.steps * step, step, options.harm)
+    plan = options.plan(sites_of(suspect))
     leaked, others = (sample(group, options.step_items, options.seed) for group in (items, clean))
     return (yield from _told(stepwise(suspect, source, leaked, others, allowed, plan), min(plan.count, len(allowed)), "steps"))
 

@@ -146,14 +146,15 @@ def test_open_in_panel_fills_every_input(page: Page, house: House) -> None:
     page.get_by_role("button", name="Sampling").click()
     page.get_by_label("Seed").fill("41")
     page.get_by_label("Temperature").fill("0.5")
+    page.keyboard.press("Tab")
     run(page, "all inputs filled")
     page.get_by_role("link", name="History").click()
     page.get_by_role("link", name="Open in panel").first.click()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("all inputs filled")
+    expect(page.locator("#strip .lp-t")).to_have_count(6)
     page.get_by_role("button", name="Sampling").click()
     expect(page.get_by_label("Seed")).to_have_value("41")
     expect(page.get_by_label("Temperature")).to_have_value("0.5")
-    expect(page.locator("#strip .lp-t")).to_have_count(6)
 
 
 def test_choices_travel_from_page_to_page(page: Page, house: House) -> None:

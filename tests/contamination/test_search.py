@@ -209,9 +209,10 @@ def test_steps_come_first_and_the_others_follow_by_rank():
 
 
 def test_a_large_model_takes_many_neurons_a_step():
-    widths = {(48, 48): 1, (256, 256): 4, (1536,) * 30: 180}
-    assert [SearchOptions().step_of(Sites(("a",) * len(w), w, 64)) for w in widths] == list(widths.values())
-    assert SearchOptions(step=5).step_of(Sites(("a",), (9,), 4)) == 5
+    plans = {widths: SearchOptions().plan(Sites(("a",) * len(widths), widths, 64)) for widths in ((48, 48), (256, 256), (1536,) * 30)}
+    assert [(plan.step, plan.count) for plan in plans.values()] == [(1, 32), (4, 128), (180, 1440)]
+    chosen = SearchOptions(step=5, steps=3, harm=0.5).plan(Sites(("a",), (900,), 4))
+    assert (chosen.step, chosen.count, chosen.harm) == (5, 15, 0.5)
 
 
 def test_skipped_neurons_and_layers_outside_the_range_are_never_taken():
