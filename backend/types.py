@@ -153,7 +153,7 @@ def never() -> bool:
 class RunContext:
     """Who runs it and where; never part of a replay. `clock` gives seconds and stands still while others have the device;
     `cancelled` says whether to stop; `control` hands over (once) what the page put in the mailbox; `earlier` are the lines that a
-    resumed job already has."""
+    resumed job already has; a run that is not `kept` is deleted when it has ended."""
 
     owner: str = "local"
     session: str | None = None
@@ -164,6 +164,7 @@ class RunContext:
     cancelled: Callable[[], bool] = never
     control: Callable[[], Mapping[str, Any]] = dict
     earlier: tuple[str, ...] = ()
+    kept: bool = True
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """First line of a run: which models, and the prompt's tokens as `[id, text]` pairs, as the model sees them."""
+    """First line of a run: which models, and the prompt's tokens as `[id, text]` pairs, as the model sees them; `fixed` says why no
+    control reaches it."""
 
     tag: ClassVar[str] = "started"
     run: str
@@ -192,6 +194,7 @@ class Started(Event):
     prompt: list[list[Any]]
     at: str
     warnings: list[str] | None = None
+    fixed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -303,7 +306,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One stored run: the request, the context, what came of it, and its lines."""
+    """One stored run: the request, the context, what came of it, and its lines; what its owner added; in lists, how many lanes it stands for."""
 
     id: str
     request: RunRequest
@@ -323,6 +326,11 @@ class RunRecord:
     stats: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     lines: tuple[str, ...] = ()
+    title: str = ""
+    note: str = ""
+    pinned: bool = False
+    tags: tuple[str, ...] = ()
+    lanes: int = 1
 
     def events(self) -> list[dict[str, Any]]:
         """The stored lines as dictionaries."""

@@ -66,7 +66,7 @@ class Counter:
     def _token(self, i, options, context):
         if i == options.hold_at:
             self.held.set()
-            assert self.go.wait(20)
+            assert self.go.wait(120)
         if i == options.fail_at:
             raise WorkbenchError("This method was told to fail.", "options.fail_at") if options.by == "user" else KeyError("a bug")
         for name, value in context.control().items():

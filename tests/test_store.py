@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 from backend.errors import WorkbenchError
+from backend.history import History, Wanted
+from backend.migrations import m001_owners_and_sessions, m002_runs, m003_lines, m004_artifacts, m005_search
 from backend.store import Store, new_id
 from backend.types import Prompt, RunContext, RunRequest, Verdict
 
@@ -104,3 +108,31 @@ def test_many_threads_write_at_once_and_nothing_is_lost(store):
     with ThreadPoolExecutor(6) as threads:
         ids = list(threads.map(write, range(30)))
     assert {r.id for r in store.runs("local", limit=100)} == set(ids)
+
+
+def test_a_database_of_an_earlier_version_keeps_its_runs_findable_and_in_entries(tmp_path):
+    old = Migrations("loupe")
+    for step in (m001_owners_and_sessions, m002_runs, m003_lines, m004_artifacts, m005_search):
+        old()(step)
+    db = Database(tmp_path / "loupe.db")
+    old.apply(db)
+    db["owners"].insert({"id": "local", "kind": "local", "created_at": "2026-01-01"})
+    db["groups"].insert({"id": "g", "owner_id": "local", "created_at": "2026-01-01"})
+    long = "zebra " * 200
+    for run_id, group in (("a", "g"), ("b", "g"), ("c", None)):
+        row = {"id": run_id, "owner_id": "local", "process_id": "gone", "method": "structured", "status": "completed", "group_id": group,
+               "request": json.dumps(request().to_json()), "models": '{"target": {"id": "smollm2"}}', "versions": '{"torch": "2"}',
+               "prompt": request().prompt.text, "text": long, "stats": '{"valid": true}', "n_tokens": 200,
+               "created_at": f"2026-01-01T{run_id}"}  # fmt: skip
+        db["runs"].insert(row)
+        db["run_search"].insert({"run_id": run_id, "prompt": row["prompt"], "output": long})
+        done = json.dumps({"event": "done", "text": long})
+        db["run_lines"].insert({"run_id": run_id, "chunk": 0, "n": 1, "codec": "zlib-jsonl", "data": zlib.compress(done.encode())})
+    db.close()
+    store = Store(tmp_path)
+    history = History(store)
+    assert [(r.id, r.lanes) for r in history.entries("local", Wanted(text="zebra", model="smollm2"))] == [("c", 1), ("a", 2)]
+    record = store.get("b", "local")
+    assert (record.text, record.versions, record.models, record.stats) == (long, {"torch": "2"}, {"target": {"id": "smollm2"}}, {"valid": True})
+    assert history.forget("a", "local") == 2 and [r.id for r in store.runs("local", text="zebra")] == ["c"]
+    store.close()
