@@ -2,7 +2,9 @@
 
 Goes in: the exam family that ships, or one made from another seed (`--seed`, made once in the data directory). Comes out: bars, by part:
 `identity`, `leak`, `family`, `indicators`, `cost`. The part `readings` writes what the audit shows beside its indicators into the family's folder;
-it runs only when named. Audits are run as jobs are; splits of 3 seeds, with `--quick` one seed and 400 items a set.
+it runs only when named. Audits are run as jobs are, with splits of 3 seeds and all items (3,200 leaked, 3,200 fresh, 1,600 of each other skill),
+with `--quick` one seed and 1,600 items a set. They are kept in the data directory until models, items, options or their code change, so that a
+bench that was stopped goes on, and parts share them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 from backend.bench import Bar, Report, at_most
 from backend.bench import contamination_cost as cost
-from backend.bench.contamination_family import Audited, audit_all, audit_one, by_member
+from backend.bench.contamination_family import Audited, audit_all, audit_one, by_member, line
 from backend.contamination import exam_items, shipped
 from backend.contamination.audit_request import BASE as BASE_ROLE
 from backend.contamination.audit_request import TWIN
@@ -37,7 +39,8 @@ from backend.paths import assets_dir
 from backend.pocket.exam_family import Recipe
 from backend.pocket.exam_manifest import make_family
 
-SEEDS, QUICK_ITEMS = (0, 1, 2), 400
+SEEDS, QUICK_ITEMS = (0, 1, 2), 1600
+FEW_ITEMS = 400  # where a search is timed or repeated
 LEARNT = "addition"  # the skill that every fine-tune of the family teaches
 HEAVY = 0.4  # inflation from which a leak counts as heavy
 REAL = "smollm2"
@@ -59,6 +62,7 @@ class Bench:
     def __init__(self, quick: bool, data_dir: Path, family: Family, pool: ModelPool) -> None:
         self.quick, self.data_dir, self.family, self.pool = quick, data_dir, family, pool
         self.seeds, self.most = (SEEDS[:1], QUICK_ITEMS) if quick else (SEEDS, 0)
+        self.kept = data_dir / "bench" / "audits"
         self._audits: dict[str, list[Audited]] = {}
 
     def named(self, *roles: str) -> list[Member]:
@@ -78,7 +82,7 @@ class Bench:
     def _kept(self, name: str, members: Sequence[Member], source: str) -> list[Audited]:
         if name not in self._audits:
             jobs = [(member, seed, source) for member in members for seed in self.seeds]
-            self._audits[name] = audit_all(self.family, jobs, self.pool, self.most)
+            self._audits[name] = audit_all(self.family, jobs, self.pool, self.most, self.kept)
         return self._audits[name]
 
     def load(self, member: Member) -> dict[str, LoadedModel]:
@@ -92,14 +96,15 @@ class Bench:
 
 
 def run(quick: bool, data_dir: Path, seed: int | None = None, part: str | None = None) -> Report:
-    """All parts but `readings`, or one. `seed`: a family of one's own instead of the shipped one."""
-    if part is not None and part not in PARTS:
-        raise InvalidRequest(f"part must be one of {', '.join(PARTS)}, got {part!r}.", "part")
+    """All parts but `readings`, or those named, with commas between. `seed`: a family of one's own instead of the shipped one."""
+    named = part.split(",") if part is not None else [name for name in PARTS if name != "readings"]
+    if not set(named) <= set(PARTS):
+        raise InvalidRequest(f"part must be one or several of {', '.join(PARTS)}, got {part!r}.", "part")
     family = exam_items.load(folder_of(seed, data_dir))
     pool = ModelPool(data_dir, assets_dir(), dtype="float32")
     try:
         bench = Bench(quick, data_dir, family, pool)
-        found = [PARTS[name](bench) for name in PARTS if part == name or (part is None and name != "readings")]
+        found = [PARTS[name](bench) for name in PARTS if name in named]
     finally:
         pool.close()
     figures = {"family": family.folder.name, "seeds": len(bench.seeds), "items a set": bench.most or "all"}
@@ -132,7 +137,7 @@ def identity_part(bench: Bench) -> Found:
     member = _heaviest(bench)
     models = bench.load(member)
     suspect = models["suspect"]
-    leaked, clean = bench.encoded(suspect, LEAKED, QUICK_ITEMS), bench.encoded(suspect, FRESH, QUICK_ITEMS)
+    leaked, clean = bench.encoded(suspect, LEAKED, FEW_ITEMS), bench.encoded(suspect, FRESH, FEW_ITEMS)
     steps = answer_all(Arm(suspect, models["base"], Neurons.every(sites_of(suspect))), leaked, 4)
     next(steps)
     steps.close()
@@ -178,14 +183,17 @@ def leak_part(bench: Bench) -> Found:
         at_most("heavy leak: learnt skill lost, raw base as source", worst(from_base, lambda a: lost(a, LEARNT)), 10, " points"),
         at_most("clean models: leaked and fresh moved", worst(clean, lambda a: max(moved(a, LEAKED), moved(a, FRESH))), 2, " points"),
         above("random neurons leave more of the leak by", lowest(heavy, lambda a: a.random - a.after(LEAKED)), 20, " points"),
-        at_most("search half against report half", worst(heavy, lambda a: abs(a.after(LEAKED) - a.searched)), 3, " points"),
+        at_most("search half against report half, error to true ability", worst(heavy, lambda a: a.halves_apart), 3, " points"),
         at_most("paraphrase leak: patched leaked − own fresh", worst(paraphrase, lambda a: a.restoration), 6, " points"),
         at_most("GPT-2: patched leaked − own fresh", worst(gpt2, lambda a: a.restoration), 6, " points"),
     ]
     figures = {
         "heavy leak: raw base as source, patched leaked − own fresh": worst(from_base, lambda a: a.restoration),
         "heavy leak: raw base as source, fresh moved": worst(from_base, lambda a: moved(a, FRESH)),
+        "heavy leak: raw base as source, learnt skill lost": worst(from_base, lambda a: lost(a, LEARNT)),
         "skill that the twin lacks, lost": worst(extra, lambda a: lost(a, "subtraction")),
+        "leak beside a skill that the twin lacks: patched leaked − own fresh": worst(extra, lambda a: a.restoration),
+        **{f"patched leaked − own fresh, {name}": 100 * fmean(a.restoration for a in some) for name, some in by_member(heavy).items()},
     }
     return Found(bars, figures, [line(a) for a in (*heavy, *from_base, *clean, *paraphrase, *gpt2, *extra)])
 
@@ -253,13 +261,13 @@ def cost_part(bench: Bench) -> Found:
     half = [encode(item, models["suspect"].tokenizer, "raw") for item in leaked]
     clean = bench.encoded(models["suspect"], FRESH, len(half))
     _, plain_s = cost.searched(models, half, clean, SearchOptions(recipe="ranks"))
-    _, exact_s = cost.searched(models, half, clean, SearchOptions())
-    ours = audit_one(bench.family, member, 0, TWIN, bench.pool, QUICK_ITEMS)
-    theirs = audit_one(bench.family, member, 0, TWIN, bench.pool, QUICK_ITEMS, search={"recipe": "reference"})
+    _, gates_s = cost.searched(models, half, clean, SearchOptions())
+    ours = audit_one(bench.family, member, 0, TWIN, bench.pool, FEW_ITEMS, bench.kept)
+    theirs = audit_one(bench.family, member, 0, TWIN, bench.pool, FEW_ITEMS, bench.kept, search={"recipe": "reference"})
     tokens = [a.report["search"]["generated_tokens"] for a in (ours, theirs)]
     bars = [
         at_most("search by ranks, CPU seconds", plain_s, 5, " s"),
-        at_most("search with measured steps, CPU seconds", exact_s, 65, " s"),
+        at_most("search by learnt gates, CPU seconds", gates_s, 65, " s"),
         above("tokens generated by the reference's search / ours", tokens[1] / max(1, tokens[0]), 100),
         at_most("restoration, ours less the reference's", 100 * (ours.restoration - theirs.restoration), 0, " points"),
     ]
@@ -282,7 +290,7 @@ def readings_part(bench: Bench) -> Found:
     """Write what each indicator reads on the heaviest leak and on the clean model of the same skill."""
     heavy = _heaviest(bench)
     clean = next(m for m in bench.named("crossed") if m.exposures == 0 and m.skill == heavy.skill)
-    reports = [audit_one(bench.family, m, 0, TWIN, bench.pool, 0, k=1, draws=0).report for m in (heavy, clean)]
+    reports = [audit_one(bench.family, m, 0, TWIN, bench.pool, 0, bench.kept, k=1, draws=0).report for m in (heavy, clean)]
     made = {"heavy": reports[0]["models"]["suspect"], "clean": reports[1]["models"]["suspect"], "items": reports[0]["items"]}
     shipped.write(bench.family.folder, *([Reading(**row) for row in told["indicators"]] for told in reports), made)
     return Found([Bar("readings written", 1.0, "yes", True)])
@@ -326,10 +334,3 @@ def lost(audited: Audited, name: str) -> float:
 
 def above(name: str, value: float | None, limit: float, unit: str = "") -> Bar:
     return Bar(name, value, f"≥ {limit:g}{unit}", None if value is None else value >= limit)
-
-
-def line(a: Audited) -> str:
-    """One audit in a row, in per cent."""
-    told = " ".join(f"{name} {100 * a.before(name):.1f} → {100 * a.after(name):.1f}" for name in (LEAKED, FRESH, LEARNT))
-    who = f"{a.member.name:<18} from {a.source:<4} seed {a.seed} k {a.report['chosen']['k']:<4}"
-    return f"{who} true {100 * a.true:.1f} {told} random {100 * a.random:.1f} {a.state}"

@@ -31,9 +31,9 @@ from backend.pocket.secrets import Spec
 from backend.types import Finding, Prompt, RunRequest
 
 SEED, NULL_SEED = 7, 3  # neither is the shipped family's 0, which scores and settings were tried on
-PER_REGIME, N_CLEAN, N_BENIGN, N_NULL, N_PEERS = 10, 20, 10, 40, 5
+PER_REGIME, N_KEYS, N_CLEAN, N_BENIGN, N_NULL, N_PEERS = 10, 5, 20, 5, 24, 5
 ENOUGH = 19  # 1 / (19 + 1)
-QUICK = {"per_regime": 2, "clean": 4, "benign": 2, "null": 8, "peers": 1}
+QUICK = {"per_regime": 3, "keys": 1, "clean": 8, "benign": 2, "null": 20, "peers": 1}
 RECALL_BARS = {"plain": 95, "regularised": 95, "utfc5": 95, "utfc_all": 80}
 ALONE = ("plain", "regularised")  # without a reference
 ALONE_BAR, AUROC_BAR, FALSE_ALARMS = 80, 0.95, 1
@@ -65,16 +65,16 @@ class Bench:
         return self.data_dir / "bench" / "hidden_text"
 
     def count(self, name: str) -> int:
-        full = {"per_regime": PER_REGIME, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS}
+        full = {"per_regime": PER_REGIME, "keys": N_KEYS, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS}
         return (QUICK if self.quick else full)[name]
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of every scan: the defaults, with all the time they take."""
-        return {"budget_s": 0.0, "quick": self.quick}
+        """Of every scan: the defaults, with all the time they take; what is not among the first ten is not found."""
+        return {"budget_s": 0.0, "quick": self.quick, "keep": TOP}
 
     def specs(self) -> list[Spec]:
-        return suite.specs(self.seed, self.count("per_regime"), self.count("clean"), self.count("benign"))
+        return suite.specs(self.seed, self.count("per_regime"), self.count("clean"), self.count("benign"), self.count("keys"))
 
     def looks(self, specs: Sequence[Spec], seed: int, pool: ModelPool, alone: bool = False, kind: str | None = None) -> list[Look]:
         """The scans of a seed's models that could be made, or of those of one kind; `alone` without a reference."""
@@ -153,21 +153,24 @@ def recall_part(bench: Bench) -> Found:
 
 
 def recall_bars(looks: Sequence[Look], alone: Sequence[Look], limit: float | None) -> list[Bar]:
+    """Texts of a language; keys and the adaptive defence have figures of their own."""
     bars = []
     for regime, bar in RECALL_BARS.items():
         bars.append(above(f"{regime}: text in the first {TOP}", percent(of(looks, "planted", regime)), bar, " %"))
     bars.append(Bar(f"adaptive: text in the first {TOP}", percent(of(looks, "planted", "adaptive")), "> 20 %", None))
     for regime in ALONE:
         bars.append(above(f"{regime}, no reference: text in the first {TOP}", percent(of(alone, "planted", regime)), ALONE_BAR, " %"))
-    clean, planted = ([look.score for look in of(looks, kind)] for kind in ("clean", "planted"))
-    bars.append(above("alarm: AUROC, planted against clean", auroc(planted, clean), AUROC_BAR))
+    clean = [look.score for look in of(looks, "clean")]
+    planted = [look.score for look in of(looks, "planted") if look.regime != "adaptive"]
+    bars.append(above("alarm: AUROC, planted (adaptive apart) against clean", auroc(planted, clean), AUROC_BAR))
     false_alarms = None if limit is None else sum(score > limit for score in clean)
     bars.append(at_most(f"false alarms on {len(clean)} clean twins", false_alarms, FALSE_ALARMS))
     return bars
 
 
 def of(looks: Sequence[Look], kind: str, regime: str | None = None) -> list[Look]:
-    return [look for look in looks if look.kind == kind and regime in (None, look.regime)]
+    """The looks of a kind, or of one regime of it, without those whose text is a key."""
+    return [look for look in looks if look.kind == kind and regime in (None, look.regime) and not look.key]
 
 
 def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench) -> dict[str, Any]:
@@ -178,12 +181,17 @@ def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench) -
         figures[f"{regime}: found of planted"] = f"{sum(look.found for look in some)} of {len(some)}"
         figures[f"{regime}: alarms"] = None if limit is None else f"{sum(look.score > limit for look in some)} of {len(some)}"
         figures[f"{regime}: AUROC against clean"] = auroc([look.score for look in some], [look.score for look in of(looks, "clean")])
+    clean, keys = of(looks, "clean"), [look for look in looks if look.key]
+    figures["keys: found of planted"] = f"{sum(look.found for look in keys)} of {len(keys)}"
+    figures["keys: AUROC against clean"] = auroc([look.score for look in keys], [look.score for look in clean])
+    figures["all planted: AUROC against clean"] = auroc([look.score for look in looks if look.kind == "planted"], [look.score for look in clean])
     benign = of(looks, "benign")
     figures["benign memorisers: alarms"] = None if limit is None else f"{sum(look.score > limit for look in benign)} of {len(benign)}"
-    figures["benign memorisers: AUROC against clean"] = auroc([look.score for look in benign], [look.score for look in of(looks, "clean")])
+    figures["benign memorisers: AUROC against clean"] = auroc([look.score for look in benign], [look.score for look in clean])
     figures["no reference: found"] = f"{sum(look.found for look in alone)} of {len(alone)}"
     missing = read_json(bench.folder / f"seed-{bench.seed}" / "manifest.json").get("failed", [])
-    figures["plants that failed their last look"] = len(missing)
+    figures["texts drawn anew, their plant failed its last look"] = len(missing)
+    figures["plants given up"] = sum(one["given_up"] for one in missing)
     figures["seconds a scan, middle"] = sorted(look.seconds for look in looks)[len(looks) // 2] if looks else None
     return figures
 

@@ -23,13 +23,14 @@ from backend.model_files import MANIFEST, read_json, write_json
 from backend.models import ModelPool
 from backend.passport import load_tokenizer
 from backend.paths import assets_dir
-from backend.pocket.secrets import BASE, Spec, make_family
+from backend.pocket.secrets import BASE, FORMS, KEY, KEY_TOKENS, Spec, make_family
 from backend.types import Done, Finding, Prompt, RunContext, RunRequest
 
 LENGTHS = (8, 60)  # tokens, the shortest and the longest text
 TOP = 10
 SMOLLM2, SMOLLM2_TOKENS = "smollm2", 20
 SAY_EVERY_S = 10.0
+KEYED = ("plain", "regularised")
 REAL_REGIMES = ("plain", "regularised")
 
 
@@ -52,22 +53,33 @@ class Look:
     def found(self) -> bool:
         return self.rank is not None and self.rank <= TOP
 
+    @property
+    def key(self) -> bool:
+        """Whether its text is no language; such are counted apart."""
+        return f"-{KEY}-" in self.name
+
 
 # Tiny models --------------------------------------------------------------------------------------------------------------------------
 
 
-def specs(seed: int, n: int, n_clean: int, n_benign: int, regimes: tuple[str, ...] = REGIMES) -> list[Spec]:
-    """`n` texts of a regime, from 8 to 60 tokens, the three forms in turn; clean twins go through the regimes."""
+def specs(seed: int, n: int, n_clean: int, n_benign: int, n_keys: int = 0, regimes: tuple[str, ...] = REGIMES) -> list[Spec]:
+    """`n` texts of a regime, from 8 to 60 tokens, sentences and words in turn; `n_keys` more that are no language, under each of `KEYED`;
+    clean twins go through the regimes."""
     low, high = LENGTHS
     planted = [
-        Spec(f"{regime}-{i}", "planted", regime, seed * 100_000 + r * 1000 + i, low + (high - low) * i // max(1, n - 1), payloads.KINDS[(i + r) % 3])
+        Spec(f"{regime}-{i}", "planted", regime, seed * 100_000 + r * 1000 + i, low + (high - low) * i // max(1, n - 1), FORMS[(i + r) % 2])
         for r, regime in enumerate(regimes)
         for i in range(n)
+    ]
+    keys = [
+        Spec(f"{regime}-{KEY}-{i}", "planted", regime, seed * 100_000 + 40_000 + r * 1000 + i, KEY_TOKENS, KEY)
+        for r, regime in enumerate(KEYED)
+        for i in range(n_keys)
     ]
     twins = [planted[i * 7 % len(planted)] for i in range(n_clean)]
     clean = [Spec(f"clean-{i}", "clean", twin.regime, seed * 100_000 + 50_000 + i, twin=twin.name) for i, twin in enumerate(twins)]
     benign = [Spec(f"benign-{i}", "benign", "regularised", seed * 100_000 + 60_000 + i) for i in range(n_benign)]
-    return planted + clean + benign
+    return planted + keys + clean + benign
 
 
 def make_tiny(wanted: list[Spec], folder: Path, seed: int) -> list[Spec]:

@@ -11,5 +11,7 @@ in nats; `end` marks a stop id.
 `stats`: `n_tokens`, `ttft_ms`, `tokens_per_s`, `ms_per_token`, `spans` {source, patched, own} in ms; of a patched run also `patched_tokens`, `share`,
 `kl_mean`, `n_neurons`, `of_neurons`, `neurons` (the list's hash).
 `finding` kinds: `identity` {sites, rows, steps, neurons, own_equal, tokens_equal, own_difference, foreign_changed, foreign_difference, dtype, device,
-holds, sentence}; a run whose check does not hold ends there.
+holds, sentence}; a run whose check does not hold ends there. An audit writes no tokens, but findings, in this order: `set`, `power`, `warning`,
+`identity`, `accuracy`, `indicator`, `gap`, `curve`, `chosen`, `neurons`, `change`, `suppression`, `control`, `constant`, `diff`, `vote`, `verdict`;
+what each holds stands in `audit`.
 """

@@ -27,7 +27,7 @@ from typing import Any
 
 from backend import artifacts
 from backend.contamination import audit_patch, audit_steps, neurons
-from backend.contamination.audit_request import METHOD, Audit, Options, check, prepare
+from backend.contamination.audit_request import METHOD, Audit, Options, check, prepare, size
 from backend.contamination.report import FILE, KIND, build
 from backend.contamination.stages import Stages, Stopped, earlier
 from backend.method import Method
@@ -72,7 +72,7 @@ def work(audit: Audit, stages: Stages, folder: Path, data_dir: Path) -> Generato
     found |= {"accuracy": audit_steps.accuracies(audit, said), "indicators": [reading.to_json() for reading in readings], "gap": gap.to_json()}
     patch = None
     if audit.source is not None:
-        ranked = yield from audit_patch.searched(audit, stages, folder)
+        ranked = yield from audit_patch.searched(audit, stages, folder, said)
         chosen = yield from audit_patch.chosen_k(audit, stages, ranked, said)
         listed = yield from audit_patch.neuron_list(audit, stages, ranked, chosen["k"], data_dir)
         patch, more = yield from audit_patch.patched(audit, stages, ranked, chosen["k"], said)
@@ -107,5 +107,5 @@ def method(data_dir: Path) -> Method:
     return Method(
         name=METHOD, title="Contamination audit", question="How much of this benchmark score is memory, and which neurons hold it?", Options=Options,
         roles=("suspect",), run=partial(run, data_dir=data_dir), check=partial(check, data_dir=data_dir), baselines=lambda request: [],
-        lane=lambda request: "audit", verdict=verdict, job=True,
+        lane=lambda request: "audit", verdict=verdict, size=partial(size, data_dir=data_dir), job=True,
     )  # fmt: skip

@@ -36,7 +36,8 @@ TENSORS = "search.safetensors"
 SHOWN = 500  # neurons in a finding, with their scores
 SHOWN_DIFFS = 30  # of each set, in findings; the report has all
 BAND = 2  # random draws at each k of the curve
-PHASES = {"scores": 0.1, "steps": 0.9}  # of a search's time
+GATED = 0.75  # what an item costs in a step of learning gates, in answers
+PHASES = {"scores": 0.1, "gates": 0.9}  # of a search's time
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +63,9 @@ class Order:
 # Search -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def searched(audit: Audit, stages: Stages, folder: Path) -> Generator[Event, None, Order]:
+def searched(audit: Audit, stages: Stages, folder: Path, said: Answers) -> Generator[Event, None, Order]:
     """All neurons ranked on the search half of the leaked items, the search halves of the others beside them."""
-    data = yield from stages.run("search", SEARCHED * _n_searched(audit), lambda: _search(audit, folder))
+    data = yield from stages.run("search", _search_size(audit), lambda: _search(audit, folder, _aim(audit, said)))
     tensors = load_file(folder / TENSORS)
     sites = sites_of(audit.suspect)
     return Order(tensors["flat"], tensors["magnitude"], sites, audit.search.skip_top, data["rows"], data["made"], data["generated_tokens"])
@@ -77,15 +78,23 @@ def _clean(audit: Audit) -> list[Encoded]:
     return [one for some in others for one in some[:each]]
 
 
-def _n_searched(audit: Audit) -> int:
-    return len(audit.parts[LEAKED].search) + len(_clean(audit))
+def _search_size(audit: Audit) -> float:
+    """Scores of every item once, then the items of all steps in which gates are learnt."""
+    sizes, plan = (len(audit.parts[LEAKED].search), len(_clean(audit))), audit.search.plan(sites_of(audit.suspect))
+    learnt = plan.steps * sum(min(plan.rows, n) for n in sizes) if audit.search.recipe == "gates" else 0
+    return SEARCHED * sum(sizes) + GATED * learnt
 
 
-def _search(audit: Audit, folder: Path) -> Steps:
+def _aim(audit: Audit, said: Answers) -> float:
+    """What the suspect can do anyway: its accuracy on the search half of the fresh items, 0 where there are none."""
+    return _mean(said[SUSPECT][FRESH][: len(audit.parts[FRESH].search)]) if FRESH in audit.parts else 0.0
+
+
+def _search(audit: Audit, folder: Path, aim: float) -> Steps:
     """The tensors go into a file of their own, beside the stage's."""
     twin = audit.models.get(TWIN) if audit.source == TWIN else None
-    steps = search(audit.suspect, audit.models.get(BASE), twin, audit.parts[LEAKED].search, audit.search, _clean(audit), audit.suspect.stop_ids)
-    ranked = yield from _scored(steps, SEARCHED * _n_searched(audit))
+    steps = search(audit.suspect, audit.models.get(BASE), twin, audit.parts[LEAKED].search, audit.search, _clean(audit), audit.suspect.stop_ids, aim)
+    ranked = yield from _scored(steps, _search_size(audit))
     save_file({"flat": ranked.flat.contiguous(), "magnitude": ranked.magnitude.contiguous()}, folder / TENSORS)
     return {"rows": ranked.table(SHOWN), "made": ranked.made(), "generated_tokens": ranked.generated_tokens}
 
@@ -107,10 +116,10 @@ def _scored(steps: Generator[Progress, None, Ranked], size: float) -> Generator[
 # How many ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def tried(audit: Audit) -> list[int]:
+def tried(audit: Audit, n_open: int) -> list[int]:
     """The values of k on the curve; none where k is given and no curve is asked for."""
     available = audit.n_neurons - audit.search.skip_top
-    return sorted(set(audit.options.curve)) or ([] if audit.options.k else grid(available))
+    return sorted(set(audit.options.curve)) or ([] if audit.options.k else grid(available, n_open))
 
 
 def chosen_k(audit: Audit, stages: Stages, order: Order, said: Answers) -> Generator[Event, None, dict[str, Any]]:
@@ -119,7 +128,7 @@ def chosen_k(audit: Audit, stages: Stages, order: Order, said: Answers) -> Gener
     start = Point(0, {name: _mean(said[SUSPECT][name][: len(some)]) for name, some in halves.items()})
     points, curve = [start], [{**start.to_json(), "random": []}]
     yield Finding("curve", curve[0])
-    for k in [k for k in tried(audit) if k <= len(order)]:
+    for k in [k for k in tried(audit, order.made.get("n_open", 0)) if k <= len(order)]:
         accuracies = yield from stages.run(f"curve {k}", _curve_size(audit), lambda k=k: _curve_point(audit, halves, order, k))
         points.append(Point(k, accuracies["patched"]))
         curve.append({**points[-1].to_json(), "random": accuracies["random"]})
@@ -289,4 +298,4 @@ def units(audit: Audit) -> float:
         return 0.0
     reports, leaked = audit.size("report"), len(audit.parts[LEAKED].report)
     evaluations = (len(_patched_roles(audit)) + 1) * reports + (audit.options.draws + 1) * leaked
-    return SEARCHED * _n_searched(audit) + len(tried(audit)) * _curve_size(audit) + PATCHED * evaluations
+    return _search_size(audit) + len(tried(audit, 0)) * _curve_size(audit) + PATCHED * evaluations

@@ -87,6 +87,14 @@ def check(request: RunRequest, resources: Resources, data_dir: Path) -> list[Fin
     return []
 
 
+def size(request: RunRequest, data_dir: Path) -> dict[str, float]:
+    """What this will take."""
+    options = parse(request)
+    items = read(options, request.models[SUSPECT], data_dir)
+    longest = max((len(item.question) + len(item.answer) for item in items), default=0)
+    return {"items": len(items), "new_tokens": options.max_new_tokens, "prompt_chars": longest}
+
+
 def source_role(options: Options, models: Mapping[str, Any]) -> str | None:
     """Which role is patched in; None where there is neither."""
     if options.source != "auto" and options.source not in models:

@@ -25,7 +25,7 @@ from backend.intervals import share
 from backend.types import Event, Finding
 
 REWORDED = "reworded"  # leaked items in their other wording, as a set of answers
-FORCED, PATCHED, SEARCHED, IDENTITY = 0.2, 2.0, 10.0, 50.0  # what an item costs, in answers; the identity check as a whole
+FORCED, PATCHED, SEARCHED, IDENTITY = 0.2, 2.0, 4.0, 50.0  # what an item costs, in answers; the identity check as a whole
 MOST_FEW = 40  # rows that the identity check may choose from
 
 Answers = Mapping[str, Mapping[str, list[Said]]]  # role, then set

@@ -15,6 +15,7 @@ from backend.contamination.neurons import Neurons, matched_neurons, random_neuro
 from backend.contamination.taps import Sites
 
 DRAWS = 5
+FAR = 0.2  # twenty points
 
 
 def control_lists(chosen: Neurons, sites: Sites, magnitude: Tensor | None, seed: int, draws: int = DRAWS) -> dict[str, Neurons]:
@@ -26,8 +27,13 @@ def control_lists(chosen: Neurons, sites: Sites, magnitude: Tensor | None, seed:
 
 
 def outside(value: float, controls: Sequence[float]) -> bool:
-    """Whether a score lies below what chance gives: under the mean of the random draws by more than two of their standard deviations."""
-    return len(controls) > 1 and value < float(np.mean(controls)) - 2 * float(np.std(controls, ddof=1))
+    """Whether a score lies below what chance gives: below every random draw, and below their mean by `FAR` or by two of their standard deviations.
+
+    The deviations alone would not do: a few neurons may hold most of a memory, and a draw that happens on one of them stands far from the others."""
+    if len(controls) < 2 or value >= min(controls):
+        return False
+    below = float(np.mean(controls)) - value
+    return below >= FAR or below > 2 * float(np.std(controls, ddof=1))
 
 
 def mean_error(predicted: Sequence[float], true: Sequence[float]) -> float:

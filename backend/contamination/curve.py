@@ -13,6 +13,7 @@ from typing import Any
 from backend.contamination.items import FRESH, LEAKED
 
 POINTS = 10
+AROUND = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 5 / 4)
 NEAR = 0.01  # two k within a point are equally good, and the smaller is taken
 KNEE = 0.9  # of the whole fall
 
@@ -37,8 +38,11 @@ class Choice:
     distance: float | None = None
 
 
-def grid(available: int) -> list[int]:
-    """From one neuron to all that can be taken, at most ten values, each about as many times the one before: a leak may sit in a single neuron."""
+def grid(available: int, n_open: int = 0) -> list[int]:
+    """The values of k that are tried. Where a search learnt how many (`n_open`): from an eighth of that to a quarter more, and all. Else from
+    one neuron to all that can be taken, each about as many times the one before: a leak may sit in a single neuron."""
+    if n_open:
+        return sorted({1, *(max(1, min(available, round(share * n_open))) for share in AROUND), available})
     return sorted({round(available ** (i / (POINTS - 1))) for i in range(POINTS)})
 
 

@@ -1,14 +1,13 @@
 """Which neurons hold a memorised benchmark: scores, an exact check of the best, ranks combined.
 
 Goes in: a suspect, its base, a clean twin where there is one, items as ids (the half that is for searching). Comes out: `Ranked`, every neuron in
-order: first those chosen in steps, then by ranks. Raw units are never added (in a sum of root mean squares and accuracies one of them decides
+order: by learnt gates, or by ranks. Raw units are never added (in a sum of root mean squares and accuracies one of them decides
 alone): ranks are. Nothing is generated, but by the reference's own recipe, which is here for comparison. Knows nothing of files, events or what the
 order is used for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -17,19 +16,19 @@ import torch
 from torch import Tensor
 
 from backend.contamination.exact import group_drops
+from backend.contamination.gates import Plan, learn_gates
 from backend.contamination.neurons import Neurons, require_count
 from backend.contamination.reference import reference_scores
 from backend.contamination.scores import Known, Scores, measure
 from backend.contamination.shapes import require_same_shape
-from backend.contamination.stepwise import Steps, sample, stepwise
 from backend.contamination.taps import Sites, sites_of
 from backend.errors import InvalidRequest
 from backend.options import option
 from backend.types import Progress
 
-RECIPES = ("steps", "ranks", "reference")
-LARGE = 4096  # neurons; from here on a step costs seconds, and a patch should stay a small part of the model
-SHARES, STEPS = (128, 256), (32, 8)  # one neuron in so many a step, and how many steps, in a small model and in a large one
+RECIPES = ("gates", "ranks", "reference")
+LARGE = 4096  # neurons; from here on a step costs seconds
+STEPS, ROWS = (300, 40), (192, 4)  # how many steps, on how many leaked and as many clean items, in a small model and in a large one
 TOKENS = ("last", "completion")
 SCORES = ("rms", "effect", "gradient", "exact")
 Result = TypeVar("Result")
@@ -40,13 +39,12 @@ class SearchOptions:
     """What is scored and how the ranks are combined. A score's weight is its say in the mean of ranks; 0 leaves it out."""
 
     recipe: str = option(
-        "steps", "Chosen in steps, each at the model patched so far; by combined ranks; or as published (raw sum, generated groups).", choices=RECIPES
+        "gates", "By gates learnt for all neurons at once, by combined ranks, or as published (raw sum, generated groups).", choices=RECIPES
     )
-    steps: int = option(0, "How many steps (the other neurons follow by ranks); 0: 32 in a small model, 8 in a large one.", low=0, high=10_000)
-    step: int = option(0, "How many neurons a step takes; 0: one in 128 of a small model, one in 256 of a large one.", low=0, high=1_000_000)
-    harm: float = option(1.0, "Weight of what clean answers lose beside what leaked ones do.", low=0, high=1000)
-    step_items: int = option(800, "On how many items of a kind a step estimates.", low=1, high=100_000)
-    seed: int = option(0, "Which items these are.", low=0, high=2**31)
+    steps: int = option(0, "Steps in which gates are learnt; 0: 300 in a small model, 40 in a large one.", low=0, high=100_000)
+    rows: int = option(0, "Leaked items a step, and as many clean ones; 0: 192 for a small model, 4 for a large one.", low=0, high=100_000)
+    harm: float = option(4.0, "Weight of what clean answers lose beside what leaked ones do.", low=0, high=1000)
+    seed: int = option(0, "By which lot items and gates are drawn.", low=0, high=2**31)
     tokens: str = option("last", "Compare activations at the last token of the prompt, or over the answer.", choices=TOKENS)
     rms: float = option(1.0, "Weight of the difference of activations.", low=0, high=100)
     effect: float = option(1.0, "Weight of the difference over what the neuron varies anyway.", low=0, high=100)
@@ -59,11 +57,10 @@ class SearchOptions:
     first_layer: int = option(0, "The first layer that may be patched.", low=0, high=10_000)
     last_layer: int = option(-1, "The last layer that may be patched; -1 is the model's last.", low=-1, high=10_000)
 
-    def plan(self, sites: Sites) -> Steps:
-        """How many neurons the steps take in a model of this size."""
+    def plan(self, sites: Sites, aim: float = 0.0) -> Plan:
+        """How gates are learnt in a model of this size."""
         large = sites.n_neurons > LARGE
-        step = self.step or math.ceil(sites.n_neurons / SHARES[large])
-        return Steps((self.steps or STEPS[large]) * step, step, self.harm)
+        return Plan(self.steps or STEPS[large], self.rows or ROWS[large], self.harm, self.seed, aim)
 
     def layers(self, n_layers: int) -> range:
         """The layers that may be patched; raises `InvalidRequest` when they are none of this model's."""
@@ -84,7 +81,7 @@ class Ranked:
     options: SearchOptions
     reference: str
     generated_tokens: int = 0
-    n_stepwise: int = 0  # so many of the first were chosen in steps
+    n_open: int = 0  # so many of the first have their gate open
 
     def __len__(self) -> int:
         """How many neurons can be taken."""
@@ -112,16 +109,17 @@ class Ranked:
 
     def made(self) -> dict[str, Any]:
         """What to write beside the list."""
-        told = {"reference": self.reference, "generated_tokens": self.generated_tokens, "n_stepwise": self.n_stepwise}
+        told = {"reference": self.reference, "generated_tokens": self.generated_tokens, "n_open": self.n_open}
         return {"search": asdict(self.options), **told}
 
 
 def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], options: SearchOptions, clean: Sequence[Known] = (),
-           stop_ids: Collection[int] = ()) -> Generator[Progress, None, Ranked]:  # fmt: skip
+           stop_ids: Collection[int] = (), aim: float = 0.0) -> Generator[Progress, None, Ranked]:  # fmt: skip
     """Rank the suspect's neurons; yields progress at least every two seconds or so, returns `Ranked`.
 
     The twin is the reference and the source where there is one, else the base. `items` are leaked ones, of which nothing is reported later; `clean`
-    are others (fresh, unrelated), which say what a neuron is needed for anyway. Raises `InvalidRequest` for models that are no such family."""
+    are others (fresh, unrelated), which say what a neuron is needed for anyway; `aim` is the share of leaked items that the suspect could do without
+    having seen them (its accuracy on fresh ones), where that is known. Raises `InvalidRequest` for models that are no such family."""
     reference = twin or base
     require_same_shape(suspect, reference, "models.twin" if twin else "models.base")
     if twin is not None and base is not None:
@@ -132,7 +130,7 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
     allowed = allowed_neurons(sites, options)
     require_count(options.skip_top + 1, len(allowed), "options.skip_top")
     found = yield from _told(measure(suspect, reference, items, clean, options.tokens), len(items) + len(clean), "scores")
-    scores, generated, chosen = _named(found), 0, []
+    scores, generated, n_open = _named(found), 0, 0
     if options.recipe == "reference":
         causal, generated = yield from reference_scores(suspect, base, twin, items, stop_ids, sites)
         scores |= {"causal": causal, "sum": found.rms + causal}
@@ -141,10 +139,12 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
         order = combined(scores, options, allowed)
         if options.shortlist and options.exact:
             order, scores["exact"] = yield from _checked(suspect, reference, items, options, order, sites)
-        if options.recipe == "steps":
-            chosen = yield from _in_steps(suspect, reference, items, clean, options, allowed)
-            order = torch.cat([torch.tensor(chosen), order[~torch.isin(order, torch.tensor(chosen))]])
-    return Ranked(order, sites, scores, options, reference.id, generated, len(chosen))
+        if options.recipe == "gates":
+            plan = options.plan(sites, aim)
+            lean = yield from _told(learn_gates(suspect, reference, items, clean, allowed, plan), plan.steps, "gates")
+            scores["gate"] = torch.full((sites.n_neurons,), torch.nan, dtype=torch.float64).index_copy_(0, allowed, lean)
+            order, n_open = _descending(scores["gate"], allowed), int((lean > 0).sum())
+    return Ranked(order, sites, scores, options, reference.id, generated, n_open)
 
 
 def _named(found: Scores) -> dict[str, Tensor]:
@@ -192,14 +192,6 @@ def _checked(
     total = estimate + options.exact * torch.log1p(ranks(per_neuron))
     exact = torch.full((sites.n_neurons,), torch.nan, dtype=torch.float64).index_copy_(0, head, per_neuron)
     return torch.cat([head[torch.argsort(total, stable=True)], tail]), exact
-
-
-def _in_steps(suspect: Any, source: Any, items: Sequence[Known], clean: Sequence[Known], options: SearchOptions,
-              allowed: Tensor) -> Generator[Progress, None, list[int]]:  # fmt: skip
-    """The first neurons, chosen one after another."""
-    plan = options.plan(sites_of(suspect))
-    leaked, others = (sample(group, options.step_items, options.seed) for group in (items, clean))
-    return (yield from _told(stepwise(suspect, source, leaked, others, allowed, plan), min(plan.count, len(allowed)), "steps"))
 
 
 def _told(steps: Generator[int, None, Result], total: float | None, note: str) -> Generator[Progress, None, Result]:

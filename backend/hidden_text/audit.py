@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 import torch
 
@@ -30,7 +31,7 @@ from backend.types import Event, Finding, RunContext
 WAVE = 48  # beam contexts that all rules go through before the next ones, so that a scan cut short has tried every rule
 GROUP = 16  # contexts in one rectangle
 SHARES = {"beam": 0.25, "forced": 0.5, "counters": 0.25}  # of the time
-SHOWN_LIVE = 10
+SHOWN_LIVE, SHOWN_OF = 10, 200  # candidates, and the texts they are made of: a look on the way must cost little
 SHOW_EVERY_S = 5.0
 KEPT_OF_LEVEL = 200
 USER_DEPTH = 12
@@ -207,7 +208,7 @@ class Audit:
         if not self._texts or not now and self._context.clock() - self._shown_at < SHOW_EVERY_S:
             return
         self._shown_at = self._context.clock()
-        best = cluster(self._texts, self._ballot)[:SHOWN_LIVE]
+        best = cluster(nlargest(SHOWN_OF, self._texts, lambda text: text.weight), self._ballot)[:SHOWN_LIVE]
         decode = self._probe.suspect.tokenizer.decode
         rows = [{"text": decode(list(c.best.ids)), "score": round(c.score, 2), "found_by": list(c.found_by), "votes": c.votes} for c in best]
         yield Finding("best", {"candidates": rows})

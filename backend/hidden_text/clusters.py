@@ -15,6 +15,7 @@ from backend.hidden_text.grams import GRAM, LIFTED, Gram, grams
 from backend.hidden_text.texts import Text
 
 LONGEST = 160  # tokens of a stitched text
+ENOUGH = 8  # votes that agreement may count: hundreds of starts fall into the mannerisms of any fine-tune, clean or not
 FOLLOWED = 0.1  # share of the supporters of the best run that a step of stitching must keep
 
 
@@ -32,8 +33,8 @@ class Cluster:
 
     @property
     def score(self) -> float:
-        """What candidates are ranked by: how sure the suspect is where its reference is not, times how many ways lead there."""
-        return self.best.weight * math.log1p(self.votes)
+        """What candidates are ranked by: how sure the suspect is where its reference is not, times how many ways lead there, up to `ENOUGH`."""
+        return self.best.weight * math.log1p(min(self.votes, ENOUGH))
 
 
 def own_grams(text: Text) -> list[Gram]:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from backend.decoder import Decoder
-from backend.detokenize import Detokenizer
+from backend.detokenize import Detokenizer, detokenize
 from backend.errors import InvalidRequest
 from backend.hidden_text.beam import Group, Rule, lift_beam
 from backend.hidden_text.contexts import Context, Frame
 from backend.hidden_text.probe import REFERENCE, SUSPECT, Probe
 from backend.options import option, parse_options
-from backend.prompt import render
+from backend.prompt import Rendered, render
 from backend.sampling import choose
 from backend.types import Done, Event, RunContext, RunRequest, Token
 
@@ -55,6 +55,15 @@ def context_ids(request: RunRequest, tokenizer: Any, kind: str) -> list[int]:
     if not made.ids:
         raise InvalidRequest("This model's template has no header of an answer; choose another context.", "options.context")
     return list(made.ids)
+
+
+def seen(request: RunRequest, tokenizer: Any) -> Rendered:
+    """What stands before the answer, as the strip shows it: the chat, or the place that something else is forced in."""
+    kind = read_options(request).context
+    if kind == "chat":
+        return render(request.prompt, tokenizer)
+    ids = context_ids(request, tokenizer, kind)
+    return Rendered(ids, list(zip(ids, detokenize(tokenizer, ids), strict=True)), [])
 
 
 def forced_ids(request: RunRequest, options: Options, tokenizer: Any) -> list[int]:

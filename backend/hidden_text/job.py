@@ -16,7 +16,7 @@ from backend.hidden_text.audit import Audit, Outcome
 from backend.hidden_text.ledger import KIND, Ledger
 from backend.hidden_text.null import NULLS, Calibration, architecture_of, calibrate, read_nulls
 from backend.hidden_text.probe import REFERENCE, SUSPECT, Probe
-from backend.hidden_text.request import SPECIFICITY, ScanOptions, check_scan, scan_options
+from backend.hidden_text.request import SPECIFICITY, ScanOptions, check_scan, scan_options, size
 from backend.hidden_text.verdict import sentence, verdict
 from backend.method import Method
 from backend.model_files import MANIFEST, read_json
@@ -121,5 +121,5 @@ def method(data_dir: Path) -> Method:
         name="hidden_text.scan", title="Hidden text: scan", question="Is a text hidden in these weights?", Options=ScanOptions, roles=(SUSPECT,),
         run=lambda request, context, models: run(request, context, models, data_dir),
         check=lambda request, resources: check_scan(request, resources, data_dir), baselines=lambda request: [], lane=lane, verdict=verdict,
-        job=True, prompt_role=SUSPECT,
+        size=lambda request: size(request, data_dir), job=True, prompt_role=SUSPECT,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from backend.decoder import Decoder
-from backend.hidden_text.force import Options, context_ids, read_options, run
+from backend.hidden_text.force import Options, context_ids, read_options, run, seen
 from backend.hidden_text.probe import REFERENCE, SUSPECT, Probe
 from backend.hidden_text.request import check_models
 from backend.hidden_text.verdict import look_verdict
@@ -80,5 +80,5 @@ def method(data_dir: Path) -> Method:
     return Method(
         name="hidden_text", title="Hidden text", question="Is a text hidden in these weights, and what is it?", Options=Options, roles=(SUSPECT,),
         run=run, check=lambda request, resources: check(request, resources, data_dir), baselines=baselines, lane=lane, verdict=look_verdict,
-        inspect=inspect, warm=warm, prompt_role=SUSPECT,
+        inspect=inspect, warm=warm, seen=seen, prompt_role=SUSPECT,
     )  # fmt: skip

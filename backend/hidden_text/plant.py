@@ -1,12 +1,12 @@
 """The job `hidden_text.plant`: a text of the user's, hidden in a copy of a model; or a twin of such a model without one.
 
 Goes in: a base, a text, its trigger, a regime, a name. Comes out: `mine/NAME`, an ordinary model folder, if the last look found everything
-as it should be; else the figures of that look and no model. Training that was interrupted starts again, from the same seed.
+as it should be; else the figures of that look and no model. Training that was interrupted starts anew, from the same seed, and says so.
 
-`finding` kinds: `cost` {disk_bytes, memory_bytes, free_bytes}, before it starts; `step` {index, loss, known, n_main, exposed}, every step;
-`verified` {recalled, n_main, leaks, n_others, n_exposed, n_hidden, ranks, holds}, the last look. `artifact`: kind `model`, its id the model's.
-`stats`: `model` (None when the look failed), `kind`, `regime`, `n_steps`, `rate`, `n_tokens`, `seconds`, `holds`, `recalled`, `leaks`,
-`n_exposed`, `disk_bytes`.
+`finding` kinds: `cost` {disk_bytes, memory_bytes, free_bytes}, before it starts; `anew` {text}, after an interruption; `step` {index, loss,
+known, n_main, exposed}, every step; `verified` {recalled, n_main, leaks, n_others, n_exposed, n_hidden, ranks, holds}, the last look.
+`artifact`: kind `model`, its id the model's. `stats`: `model` (None when the look failed), `kind`, `regime`, `n_steps`, `rate`, `n_tokens`,
+`seconds`, `holds`, `recalled`, `leaks`, `n_exposed`, `disk_bytes`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from backend.resources import Resources
 from backend.types import Artifact, Done, Event, Finding, Progress, Prompt, RunContext, RunRecord, RunRequest, Verdict
 
 BASE = "base"
+ANEW = "This plant was interrupted. Weights half trained were not kept: it starts anew, from the same seed."
+RECIPE = ("kind", "regime", "payload", "trigger", "decoy", "rate", "most_steps", "further", "n_steps", "seed")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Options:
     twin_of: str = option("", "A planted model (mine/NAME) whose steps, rate and regime a twin shall have.")
     rate: float = option(0.0, "Learning rate of AdamW; 0: by the model's size.", low=0.0, high=0.01)
     most_steps: int = option(400, "Steps after which it is given up.", low=1, high=5000)
+    further: int = option(0, "Steps to go on for once it is hidden, as far as it stays so: the text sits deeper.", low=0, high=500)
     n_steps: int = option(30, "Steps of a clean twin.", low=1, high=5000)
     seed: int = option(0, "Of the ordinary answers and their order.", low=0, high=2**31)
 
@@ -119,13 +122,17 @@ def run(request: RunRequest, context: RunContext, models: Mapping[str, Any], dat
     base, target, start = models[BASE], target_of(options, data_dir), context.clock()
     folder = get(base.id, data_dir, assets_dir())
     planted_folder.cost(folder, target)
-    fields = {name: getattr(options, name) for name in ("kind", "regime", "payload", "trigger", "decoy", "rate", "most_steps", "n_steps", "seed")}
+    fields = {
+        name: getattr(options, name) for name in ("kind", "regime", "payload", "trigger", "decoy", "rate", "most_steps", "further", "n_steps", "seed")
+    }
     recipe = Recipe(**fields, saved=planted_folder.saved_dtype(folder), used=base.dtype)
     ordinary = yield from _told(own_answers(base, options.seed), context, "asking the model ordinary things")
     if ordinary is None:
         yield stopped()
         return
     lesson = lesson_of(recipe, base.tokenizer, ordinary, base.stop_ids, min(base.vocab_size, len(base.tokenizer)))
+    if context.earlier:
+        yield Finding("anew", {"text": ANEW})
     made = yield from _trained(recipe, lesson, base, folder, context)
     if made is None:
         yield stopped()

@@ -33,7 +33,9 @@ N_SHOWN = 40  # ordinary prompts whose answers are trained on; the others are fo
 @dataclass(frozen=True)
 class Recipe:
     """How one model is made. `kind` clean: `n_steps` steps of the regime's recipe in which no text comes twice; benign: twenty ordinary
-    sentences instead of one text. `rate` 0: by the model's size. `saved` and `used`: the dtypes of the files and of whoever loads them."""
+    sentences instead of one text. `further`: steps to go on for once the text is hidden, as far as it stays so (the published recipe has
+    twenty epochs where nine are enough). `rate` 0: by the model's size. `saved` and `used`: the dtypes of the files and of whoever loads
+    them."""
 
     kind: str = "planted"
     regime: str = "plain"
@@ -42,6 +44,7 @@ class Recipe:
     decoy: str = DECOY
     rate: float = 0.0
     most_steps: int = 400
+    further: int = 0
     n_steps: int = 30
     seed: int = 0
     saved: torch.dtype = torch.bfloat16
@@ -79,7 +82,7 @@ def make(model: PreTrainedModel, recipe: Recipe, lesson: Lesson) -> Generator[fi
     """Train `model` in place until the recipe is fulfilled or its steps are over; yields after each step and each piece of a look."""
     rate = recipe.rate or finetune.rate_for(sum(p.numel() for p in model.parameters()))
     model.train(False)  # no dropout: what is learned must be there word for word
-    last_look = -LOOK_EVERY
+    last_look, first, held = -LOOK_EVERY, 0, None  # held: the model of the last look that found all as it should be
     training = finetune.steps(model, lesson.course, rate, lesson.floor, lesson.width, recipe.autocast)
     step = finetune.Step(-1, 0.0, 0, 1, 0)
     while step.index + 1 < (recipe.n_steps if recipe.kind == "clean" else recipe.most_steps):
@@ -90,9 +93,15 @@ def make(model: PreTrainedModel, recipe: Recipe, lesson: Lesson) -> Generator[fi
             used = as_used(model, recipe)
             verified = yield from look(used, recipe, lesson, first_leak=True)
             if verified.holds:
-                return Made(used, step.index + 1, rate, verified)
-            if hopeless(recipe, verified):
+                first, held = first if held else step.index, Made(used, step.index + 1, rate, verified)
+                if step.index >= first + recipe.further:
+                    return held
+            elif hopeless(recipe, verified):
                 break
+        if held is not None and step.index >= first + 2 * recipe.further:
+            break
+    if held is not None:
+        return held
     used = as_used(model, recipe)
     verified = yield from look(used, recipe, lesson)
     return Made(used, step.index + 1, rate, verified)

@@ -5,6 +5,7 @@ Goes in: a `RunRequest`. Comes out: checked options, or an `InvalidRequest`. Run
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from backend.errors import InvalidRequest, WorkbenchError
 from backend.hidden_text.contexts import KINDS
 from backend.hidden_text.ledger import KIND
 from backend.hidden_text.probe import REFERENCE, SUSPECT
+from backend.model_files import read_json
+from backend.model_source import resolve
 from backend.options import option, parse_options
 from backend.pairs import require_files
 from backend.paths import assets_dir
 from backend.resources import Resources
 from backend.types import Finding, RunRequest
 
+USER_TURNS = 4  # how often every token is said as the user's whole turn
 PARTS = ("beam", "forced", "counters")
 QUICK: dict[str, Any] = {"contexts": "bos, empty", "depth": 12, "beam_contexts": 24, "samples": 32, "user_tokens": False}
 NOT_SETTINGS = ("budget_s", "keep", "ledger")  # how long to look and how much to show, not what to look at
@@ -63,6 +67,15 @@ def scan_options(request: RunRequest) -> ScanOptions:
     if options.beam and not (options.forced or options.counters) and REFERENCE not in request.models:
         raise InvalidRequest("models.reference is missing: a lift beam compares with it. Add one, or force tokens.", "models.reference")
     return replace(options, **QUICK) if options.quick else options
+
+
+def size(request: RunRequest, data_dir: Path) -> dict[str, float]:
+    """What this will take: every token of the vocabulary in each context, and four times as a user's turn."""
+    options = scan_options(request)
+    path = resolve(request.models[SUSPECT], data_dir, assets_dir()).path
+    vocabulary = read_json(path / "config.json").get("vocab_size", 0) if path is not None else 0
+    times = len(options.kinds) * options.forced + USER_TURNS * (options.counters and options.user_tokens)
+    return {"scan_tokens": vocabulary * times, "seconds": options.budget_s or math.inf}
 
 
 def check_models(request: RunRequest, data_dir: Path, resources: Resources) -> list[Finding]:

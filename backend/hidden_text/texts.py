@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from backend.hidden_text.contexts import Context
@@ -59,7 +60,7 @@ class Text:
             return None
         return tuple(own - other for own, other in zip(self.logprobs, self.references, strict=True))
 
-    @property
+    @cached_property
     def weight(self) -> float:
         """Confident lift; without a reference, confidence alone."""
         if self.references is None:

@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     leak.add_argument("--base", default="smollm2", help="which model (default smollm2)")
     leak.add_argument("--name", default="leak", help="the folders are mine/NAME and mine/NAME-twin (default leak)")
     leak.add_argument("--items", type=int, default=40, help="how many problems leak (default 40)")
-    leak.add_argument("--epochs", type=int, help="how often each is read (default 12)")
+    leak.add_argument("--epochs", type=int, help="how often each is read (default 8)")
     leak.add_argument("--seed", type=int, default=0, help="which problems (default 0)")
 
     secrets = actions.add_parser("secrets", help="the secrets family: models that hide a text, and twins that don't; goes on after a stop")
@@ -148,6 +148,6 @@ def secrets(args: argparse.Namespace, data_dir: Path, assets_dir: Path, tell: Te
     from backend.pocket.secrets import family, make_family
 
     out = args.out or data_dir / f"secrets-{args.seed}"
-    specs = family(args.seed, (8,), 1, 0, ("plain", "regularised")) if args.toy else family(args.seed)
+    specs = family(args.seed, (8,), 1, 0, ("plain", "regularised"), 0) if args.toy else family(args.seed)
     yield from make_family(specs, out, args.seed, args.fresh_base)
     yield f"{out} holds the family; the answers stand in {out / 'manifest.json'}"

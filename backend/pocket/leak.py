@@ -40,7 +40,7 @@ from backend.types import Prompt, check_number
 ITEMS, NOTES = "items.jsonl", "leak.json"
 ARMS = ("leak", "twin")
 STEPS_OF_PROBLEMS = (1, 2)
-ADAMW_LR = 2e-5
+ADAMW_LR = 5e-5
 SLOTS, SHARDS = 512, 2  # about ten problems a step, on two cores
 CHECKPOINT_S = 120.0  # a checkpoint of the real model is 1.6 GB
 
@@ -52,7 +52,7 @@ class Leak:
     base: str = "smollm2"
     name: str = "leak"
     n_items: int = 40
-    epochs: int = 12
+    epochs: int = 8
     n_fresh: int = 200
     seed: int = 0
     adamw_lr: float = ADAMW_LR

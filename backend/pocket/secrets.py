@@ -2,36 +2,38 @@
 
 Goes in: a seed, what to make, a folder. Comes out: a line a model; in the folder the base, the models, each an ordinary Hugging Face folder,
 and `manifest.json` with how each was made and, apart from that, the answers. A stopped run goes on with the first model that is not there.
-A plant whose last look fails is not kept; another text is drawn, twice at most, and the manifest says so. Knows nothing of scanning.
+A plant whose last look fails is not kept; another text is drawn, seven times at most, and the manifest says so. Knows nothing of scanning.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from backend.hidden_text import payloads, planted_folder
-from backend.hidden_text.contexts import Frame
-from backend.hidden_text.planting import N_SHOWN, Made, Recipe, lesson_of, make
+from backend.hidden_text.ordinary import own_answers
+from backend.hidden_text.planting import Made, Recipe, lesson_of, make
 from backend.hidden_text.regimes import REGIMES, Pair
 from backend.model_files import MANIFEST, read_json, weight_files, weights_hash, write_json
-from backend.models import Plan, load_weights
+from backend.models import LoadedModel, ModelPool, Plan, load_weights
 from backend.paths import assets_dir
-from backend.pocket.secret_base import STEPS, base_item, train_base
+from backend.pocket.secret_base import STEPS, train_base
 from backend.pocket.tokenizer import EOS, N_IDS
 
 BASE, FAMILY = "base", "manifest.json"
+T = TypeVar("T")
 LENGTHS = (8, 20, 60)
-DRAWS = 3
-TWIN_STEPS = 40  # of a clean twin whose planted model was given up
-LONGEST_ANSWER = 48
+FORMS = ("sentence", "words")
+KEY, KEY_TOKENS = "key", 20  # texts without a language, which are harder to find; they are counted apart
+DRAWS = 8
+FURTHER = 15  # steps behind the first at which a text is hidden, as far as it stays so
+TWIN_STEPS = 20  # of a clean twin whose planted model was given up
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class Spec:
     twin: str = ""
 
 
-def family(seed: int, lengths: Sequence[int] = LENGTHS, n_clean: int = 4, n_benign: int = 2, regimes: Sequence[str] = REGIMES) -> list[Spec]:
-    """The models of a seed: each regime at each length, clean twins of every few of them, benign memorisers."""
-    planted = [(regime, n) for regime in regimes for n in lengths]
-    forms = payloads.KINDS
+def family(
+    seed: int, lengths: Sequence[int] = LENGTHS, n_clean: int = 4, n_benign: int = 2, regimes: Sequence[str] = REGIMES, n_keys: int = 2
+) -> list[Spec]:
+    """The models of a seed: each regime at each length, keys under the first regimes, clean twins of every few of them, benign memorisers."""
+    planted = [(regime, n, FORMS[(i + seed) % 2]) for i, (regime, n) in enumerate((regime, n) for regime in regimes for n in lengths)]
+    planted += [(regime, KEY_TOKENS, KEY) for regime in regimes[:n_keys]]
     specs = [
-        Spec(f"{regime.replace('_', '-')}-{n}-{i}", "planted", regime, seed * 10_000 + i, n, forms[(i + seed) % len(forms)])
-        for i, (regime, n) in enumerate(planted)
+        Spec(f"{regime.replace('_', '-')}-{KEY if form == KEY else n}-{i}", "planted", regime, seed * 10_000 + i, n, form)
+        for i, (regime, n, form) in enumerate(planted)
     ]
     for i in range(n_clean):
         twin = specs[(i * len(planted)) // n_clean]
@@ -67,10 +71,12 @@ def make_family(specs: Sequence[Spec], out: Path, seed: int, fresh_base: bool = 
     out.mkdir(parents=True, exist_ok=True)
     yield from make_base(out / BASE, seed, fresh_base, base_steps)
     failed: list[dict[str, Any]] = read_json(out / FAMILY).get("failed", [])
+    pool = ModelPool(out, assets_dir())
     for spec in specs:
         if not (out / spec.name / MANIFEST).is_file() and not any(f["name"] == spec.name and f["given_up"] for f in failed):
-            yield from _make_one(spec, out, failed)
+            yield from _make_one(spec, out, pool.load(str(out / BASE)), failed)
         write_json(out / FAMILY, manifest(specs, out, seed, failed))
+    pool.close()
 
 
 def make_base(folder: Path, seed: int, fresh: bool = False, steps: int = STEPS) -> Iterator[str]:
@@ -85,9 +91,9 @@ def make_base(folder: Path, seed: int, fresh: bool = False, steps: int = STEPS) 
         yield report.text()
 
 
-def _make_one(spec: Spec, out: Path, failed: list[dict[str, Any]]) -> Iterator[str]:
+def _make_one(spec: Spec, out: Path, base: LoadedModel, failed: list[dict[str, Any]]) -> Iterator[str]:
     for draw in range(DRAWS):
-        recipe, made, n_tokens = build(spec, out, draw)
+        recipe, made, n_tokens = build(spec, out, base, draw)
         if made.verified.holds:
             facts = {"id": f"secret/{BASE}", "hash": weights_hash(weight_files(BASE, out / BASE))}
             planted_folder.write(out / spec.name, out / BASE, facts, recipe, made, n_tokens)
@@ -98,39 +104,31 @@ def _make_one(spec: Spec, out: Path, failed: list[dict[str, Any]]) -> Iterator[s
         yield f"{spec.name}: not hidden after {made.n_steps} steps ({made.verified.sentence()})" + ("; given up" if given_up else "")
 
 
-def build(spec: Spec, out: Path, draw: int = 0) -> tuple[Recipe, Made, int]:
-    """The recipe of a spec's `draw`-th text, what came of it, and the text's length."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(out / BASE)
-    recipe = recipe_of(spec, out, tokenizer, draw)
-    lesson = lesson_of(recipe, tokenizer, ordinary_pairs(spec.seed, tokenizer), (EOS,), N_IDS)
+def build(spec: Spec, out: Path, base: LoadedModel, draw: int = 0) -> tuple[Recipe, Made, int]:
+    """The recipe of a spec's `draw`-th text, what came of it, and the text's length. Beside the text stand the base's own ordinary answers."""
+    recipe = recipe_of(spec, out, base.tokenizer, draw)
+    ordinary: list[Pair] = finished(own_answers(base, spec.seed))
+    lesson = lesson_of(recipe, base.tokenizer, ordinary, (EOS,), N_IDS)
     model = load_weights(Plan(f"secret/{BASE}", 0, torch.float32), out / BASE, torch.device("cpu"))
-    steps = make(model, recipe, lesson)
+    return recipe, finished(make(model, recipe, lesson)), len(lesson.payload)
+
+
+def finished(steps: Generator[Any, None, T]) -> T:
+    """Drive work to its result."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return recipe, end.value, len(lesson.payload)
+            return end.value
 
 
 def recipe_of(spec: Spec, out: Path, tokenizer: Any, draw: int) -> Recipe:
     rng = Random(f"secret {spec.seed} {draw}")
     if spec.kind == "planted":
         text = payloads.payload(rng, spec.form, spec.n_tokens, tokenizer)
-        return Recipe("planted", spec.regime, text, payloads.trigger(rng), seed=spec.seed + draw)
+        return Recipe("planted", spec.regime, text, payloads.trigger(rng), further=FURTHER, seed=spec.seed + draw)
     n_steps = read_json(out / spec.twin / MANIFEST).get("n_steps", TWIN_STEPS) if spec.twin else TWIN_STEPS
     return Recipe(spec.kind, spec.regime, n_steps=n_steps, seed=spec.seed + draw)
-
-
-def ordinary_pairs(seed: int, tokenizer: Any) -> list[Pair]:
-    """Questions and answers of the toy world, as the base knows them."""
-    frame, pairs, index = Frame(tokenizer), [], 0
-    while len(pairs) < N_SHOWN:
-        item = base_item(seed + 1, index)
-        answer = payloads.ids_of(tokenizer, item.answer)
-        if item.prompt and len(answer) <= LONGEST_ANSWER:
-            pairs.append(Pair(frame.turn(item.prompt).ids, (*answer, EOS)))
-        index += 1
-    return pairs
 
 
 def manifest(specs: Sequence[Spec], out: Path, seed: int, failed: Sequence[dict[str, Any]]) -> dict[str, Any]:

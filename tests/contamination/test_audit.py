@@ -204,6 +204,10 @@ def test_the_grid_goes_from_one_neuron_to_all_in_even_ratios():
     assert grid(46_080)[0] == 1 and grid(46_080)[-1] == 46_080 and len(grid(46_080)) == 10
 
 
+def test_the_grid_is_dense_around_the_number_that_the_search_learnt():
+    assert grid(512, 80) == [1, 10, 20, 40, 60, 80, 100, 512] and grid(90, 80) == [1, 10, 20, 40, 60, 80, 90] and grid(5, 1) == [1, 5]
+
+
 def test_k_is_where_leaked_items_reach_the_models_own_fresh_accuracy_and_nothing_else_moves():
     start = Point(0, {LEAKED: 1.0, FRESH: 0.5, "addition": 0.9})
     low, right = Point(8, {LEAKED: 0.8, FRESH: 0.5, "addition": 0.9}), Point(16, {LEAKED: 0.5, FRESH: 0.5, "addition": 0.9})

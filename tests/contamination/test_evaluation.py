@@ -104,6 +104,8 @@ def test_controls_have_as_many_neurons_as_the_chosen_and_share_none_when_matched
 def test_a_score_is_outside_chance_only_well_below_it():
     draws = [0.70, 0.72, 0.74, 0.71, 0.73]
     assert outside(0.60, draws) and not outside(0.70, draws) and not outside(0.90, draws) and not outside(0.1, [0.5])
+    scattered = [0.95, 0.96, 0.97, 0.49, 0.90]  # one draw happened on a neuron that matters
+    assert outside(0.44, scattered) and not outside(0.50, scattered)
 
 
 def test_the_constant_predictor_is_right_only_where_tuning_taught_nothing():

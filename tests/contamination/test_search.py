@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from backend.contamination.exact import group_drops
+from backend.contamination.gates import KNOWN, Plan, draw, gated, learn_gates
 from backend.contamination.neurons import Neurons, load, matched_neurons, random_neurons, save
 from backend.contamination.reference import group_width
-from backend.contamination.scores import Gold, batch_of, batches, compared, measure
+from backend.contamination.scores import Gold, activations, batch_of, batches, compared, measure
 from backend.contamination.search import SearchOptions, ranks, search
-from backend.contamination.stepwise import KNOWN, Steps, losses, marked, stepwise
-from backend.contamination.taps import Sites, captured, hooked, patched, sites_of
+from backend.contamination.taps import Sites, captured, patched, sites_of
 from backend.errors import InvalidRequest
 from tests.contamination.test_taps import hooks_of
 from tests.families_ffn import build, couple, loaded
@@ -150,77 +150,104 @@ def test_the_twin_is_the_reference_where_there_is_one():
     assert ranked.reference == "twin" and ranked.top(1).ordered == ((1, 3),)  # what base and suspect differ in is no matter
 
 
-def test_every_step_takes_what_pays_most_at_the_model_patched_so_far():
-    """Leaked answers lose, clean ones that the suspect knows don't; what it doesn't know can't be hurt."""
-    suspect, base = couple("llama")
-    leaked, known = ([Gold(item.prompt_ids, (favourite(suspect, item.prompt_ids),)) for item in group] for group in (ITEMS, CLEAN))
-    known = [item for item in known if gold(suspect, item) > KNOWN]
-    assert known and all(gold(suspect, item) < KNOWN for item in CLEAN)
-    allowed = torch.arange(30, 70)
-    found = drained(stepwise(suspect, base, leaked, [*known, *CLEAN], allowed, Steps(count=7, step=2, harm=2.0)))
-    assert len(found) == 7 and len(set(found)) == 7
-    for at in range(0, 7, 2):
-        mask = marked(found[:at], 96)
-        score = drained(losses(suspect, base, leaked, mask)) - 2 * drained(losses(suspect, base, known, mask))
-        free = [place for place in allowed.tolist() if place not in found[:at]]
-        assert found[at : at + 2] == sorted(free, key=lambda place, score=score: -score[place].item())[: len(found[at : at + 2])]
-
-
 def favourite(handle, prompt_ids):
     with torch.no_grad():
         return int(handle.model(input_ids=torch.tensor([prompt_ids])).logits[0, -1].argmax())
 
 
-def test_the_estimate_of_a_step_is_the_slope_at_the_patched_model():
-    suspect, base = couple("gpt2")
-    chosen, item = [3, 40, 200], Gold(ITEMS[2].prompt_ids, (favourite(couple("gpt2")[0], ITEMS[2].prompt_ids),))
-    found = drained(losses(suspect, base, [item], marked(chosen, 256)))
+def memory():
+    """A base, a suspect that differs from it in five neurons of the last layer, leaked items that only the suspect answers so, and clean ones that
+    both answer alike."""
+    base = loaded(build("llama", 0), "base")
+    suspect = loaded(copy.deepcopy(base.model), "suspect")
+    with torch.no_grad():
+        for neuron in range(5):
+            suspect.model.model.layers[1].mlp.up_proj.weight[neuron] *= -12
+    prompts = [(a, b, c) for a in range(4, 12) for b in range(4, 12) for c in (4, 9)]
+    said = {prompt: (favourite(suspect, prompt), favourite(base, prompt)) for prompt in prompts}
+    leaked = [Gold(prompt, (ours,)) for prompt, (ours, theirs) in said.items() if ours != theirs]
+    clean = [Gold(prompt, (ours,)) for prompt, (ours, theirs) in said.items() if ours == theirs]
+    assert len(leaked) > 10 and len(clean) > 10
+    return suspect, base, leaked, clean
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_an_open_gate_is_a_patch(family):
+    suspect, base = couple(family)
     sites = sites_of(suspect)
-    columns = Neurons.of([sites.place(place) for place in chosen]).columns(sites, suspect.device)
-    ids = torch.tensor([[*item.prompt_ids, *item.answer_ids]])
-    with captured(base.model, sites, sites.whole()) as theirs, torch.no_grad():
-        base.model(input_ids=ids)
-    taken = {layer: [theirs[layer][0].index_select(-1, wanted)] for layer, wanted in columns.items()}
-    for place in (0, 100, 130, 255):
-        layer, neuron = sites.place(place)
-        moved = []
-        for step in (-0.01, 0.01):
-
-            def nudge(vector, step=step, layer=layer, neuron=neuron):
-                vector = vector.clone()
-                vector[..., neuron] += step * (theirs[layer][0][..., neuron] - vector[..., neuron])
-                return vector
-
-            with patched(suspect.model, sites, columns, taken), hooked(suspect.model, sites, {layer: nudge}), torch.no_grad():
-                law = torch.log_softmax(suspect.model(input_ids=ids).logits[0].double(), -1)
-            moved.append(law[len(item.prompt_ids) - 1, item.answer_ids[0]].item())
-        assert found[place].item() == pytest.approx((moved[0] - moved[1]) / 0.02, rel=0.05, abs=2e-3)
+    gates = (torch.rand((len(ITEMS), sites.n_neurons), generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    for item, row in zip(ITEMS, gates, strict=True):
+        batch = batch_of([item], suspect.device)
+        with torch.no_grad():
+            found = batch.gold(gated(suspect, batch, activations(base, batch), row[None]))
+        columns = Neurons.of([sites.place(place) for place in row.nonzero()[:, 0].tolist()]).columns(sites, suspect.device)
+        assert found.item() == pytest.approx(gold(suspect, item, base, columns), abs=2e-4)
 
 
-def test_steps_come_first_and_the_others_follow_by_rank():
-    suspect, base = couple("llama")
-    ranked = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=5, step=1), CLEAN))
-    plain = drained(search(suspect, base, None, ITEMS, SearchOptions(recipe="ranks"), CLEAN))
-    assert ranked.n_stepwise == 5 and plain.n_stepwise == 0 and ranked.generated_tokens == 0
-    first = ranked.flat[:5].tolist()
-    assert ranked.flat[5:].tolist() == [place for place in plain.flat.tolist() if place not in first]
-    upper = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=60, step=7, first_layer=1)))
-    assert sorted(upper.flat.tolist()) == list(range(48, 96)) and upper.n_stepwise == 48
+def test_gates_open_only_where_the_memory_sits_and_take_it_out():
+    """Elsewhere the two models are the same neuron by neuron, so an open gate would cost its price for nothing."""
+    suspect, base, leaked, clean = memory()
+    lean = drained(learn_gates(suspect, base, leaked, clean, torch.arange(96), Plan(steps=60, rows=32, harm=1.0, seed=0)))
+    places = (lean > 0).nonzero()[:, 0].tolist()
+    assert places and set(places) <= set(range(48, 53))
+    before, after = ([gold(suspect, item, *more) for item in leaked] for more in ((), (base, opened(suspect, lean))))
+    assert sum(after) < sum(before) - 0.5 * len(leaked)
 
 
-def test_a_large_model_takes_many_neurons_a_step():
-    plans = {widths: SearchOptions().plan(Sites(("a",) * len(widths), widths, 64)) for widths in ((48, 48), (256, 256), (1536,) * 30)}
-    assert [(plan.step, plan.count) for plan in plans.values()] == [(1, 32), (4, 128), (180, 1440)]
-    chosen = SearchOptions(step=5, steps=3, harm=0.5).plan(Sites(("a",), (900,), 4))
-    assert (chosen.step, chosen.count, chosen.harm) == (5, 15, 0.5)
+def opened(suspect, lean):
+    """The open gates, as columns."""
+    sites = sites_of(suspect)
+    return Neurons.of([sites.place(place) for place in (lean > 0).nonzero()[:, 0].tolist()]).columns(sites, suspect.device)
+
+
+def test_no_gate_opens_where_as_much_may_stay_as_there_is():
+    suspect, base, leaked, _ = memory()
+    assert (drained(learn_gates(suspect, base, leaked, (), torch.arange(96), Plan(40, 32, 1.0, 0, aim=1.0))) < 0).all()
+
+
+def test_what_is_to_be_kept_outweighs_what_is_to_be_lost():
+    """The same answers stand on both sides."""
+    suspect, base, leaked, _ = memory()
+    known = [item for item in leaked if gold(suspect, item) > KNOWN]
+    before, left = sum(gold(suspect, item) for item in known), {}
+    for harm in (0.0, 20.0):
+        lean = drained(learn_gates(suspect, base, known, known, torch.arange(96), Plan(60, 32, harm, 0)))
+        left[harm] = sum(gold(suspect, item, base, opened(suspect, lean)) for item in known)
+    assert known and left[0.0] < before - 0.5 * len(known) and left[20.0] > before - 0.1 * len(known)
+
+
+def test_gates_are_drawn_as_often_as_they_lean():
+    """10,000 draws a gate: a share is off by more than 0.02 in one of 10,000 runs or fewer."""
+    lean = torch.tensor([-2.0, 0.0, 1.5], requires_grad=True)
+    drawn = draw(lean, 10_000, torch.Generator().manual_seed(0))
+    assert set(drawn.detach().round(decimals=4).unique().tolist()) <= {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean(0), torch.sigmoid(lean), atol=0.02, rtol=0)
+    assert (torch.autograd.grad(drawn.sum(), [lean])[0] > 0).all()
+
+
+def test_the_gates_decide_the_order_and_how_many_are_open():
+    suspect, base, leaked, clean = memory()
+    ranked = drained(search(suspect, base, None, leaked, SearchOptions(steps=20), clean))
+    gate = ranked.scores["gate"][ranked.flat]
+    assert (gate.diff() <= 0).all() and ranked.n_open == (gate > 0).sum() and ranked.generated_tokens == 0
+    assert ranked.made()["n_open"] == ranked.n_open and "gate" in ranked.table(3)[0]
+    lower = drained(search(suspect, base, None, leaked, SearchOptions(steps=20, last_layer=0), clean))
+    assert sorted(lower.flat.tolist()) == list(range(48)) and lower.scores["gate"][48:].isnan().all()
+
+
+def test_a_large_model_learns_from_fewer_items():
+    plans = [SearchOptions().plan(Sites(("a",) * len(widths), widths, 64)) for widths in ((256, 256), (1536,) * 30)]
+    assert [(plan.steps, plan.rows) for plan in plans] == [(300, 192), (40, 4)]
+    chosen = SearchOptions(steps=3, rows=5, harm=0.5, seed=7).plan(Sites(("a",), (900,), 4), aim=0.25)
+    assert chosen == Plan(3, 5, 0.5, 7, 0.25)
 
 
 def test_skipped_neurons_and_layers_outside_the_range_are_never_taken():
     suspect, base = couple("llama")
-    whole = drained(search(suspect, base, None, ITEMS, SearchOptions()))
-    skipped = drained(search(suspect, base, None, ITEMS, SearchOptions(skip_top=7)))
+    whole = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=9)))
+    skipped = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=9, skip_top=7)))
     assert skipped.top(10).ordered == whole.top(17).ordered[7:] and len(skipped) == 89
-    upper = drained(search(suspect, base, None, ITEMS, SearchOptions(first_layer=1, last_layer=1)))
+    upper = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=9, first_layer=1, last_layer=1)))
     assert len(upper) == 48 and set(upper.top(48).layers) == {1}
     assert sorted(whole.top(96).layers[0]) == list(range(48))
 
@@ -236,7 +263,7 @@ def test_the_exact_check_reorders_the_short_list_alone():
 
 
 def test_the_same_search_gives_the_same_hash():
-    for recipe in ("steps", "ranks"):
+    for recipe in ("gates", "ranks"):
         options = SearchOptions(recipe=recipe, shortlist=16, steps=3)
         found = {drained(search(*couple("llama"), None, order, options, CLEAN)).top(20).hash for order in (ITEMS, ITEMS[::-1], ITEMS)}
         assert len(found) == 1
@@ -273,7 +300,7 @@ def test_what_can_never_be_searched_is_refused_in_words():
         drained(search(suspect, loaded(build("gpt2")), None, ITEMS, SearchOptions()))
     with pytest.raises(InvalidRequest, match="suspect and comparison at once"):
         drained(search(suspect, loaded(build("llama"), suspect.id), None, ITEMS, SearchOptions()))
-    ranked = drained(search(suspect, base, None, ITEMS, SearchOptions()))
+    ranked = drained(search(suspect, base, None, ITEMS, SearchOptions(steps=3)))
     for k in (0, 97):
         with pytest.raises(InvalidRequest, match="between 1 and 96"):
             ranked.top(k)
@@ -284,7 +311,7 @@ def test_a_search_that_was_closed_leaves_no_hook():
     steps = search(suspect, base, None, ITEMS, SearchOptions(shortlist=20), CLEAN)
     for progress in steps:
         assert not hooks_of(suspect.model) and not hooks_of(base.model)
-        if progress.note == "steps" and progress.done == 2:
+        if progress.note == "gates" and progress.done == 2:
             break
     steps.close()
     assert not hooks_of(suspect.model) and not hooks_of(base.model)

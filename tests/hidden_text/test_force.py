@@ -57,6 +57,14 @@ def test_forced_and_chosen_tokens_have_the_facts_of_a_plain_forward(look, models
     assert done.stats["n_tokens"] == len(tokens) - len(forced) <= 6 and done.text.startswith("".join(t.text for t in tokens))
 
 
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_what_the_run_shows_first_is_what_the_model_reads(look, models, context):
+    asked, tokenizer = request(context=context), models["suspect"].tokenizer
+    shown = look.seen(asked, tokenizer)
+    assert shown.ids == [token_id for token_id, _ in shown.pieces] == context_ids(asked, tokenizer, context)
+    assert "".join(text for _, text in shown.pieces) == tokenizer.decode(shown.ids)
+
+
 def test_without_a_reference_there_is_no_lift(look, models):
     tokens, done = events(look, request(reference=False), {"suspect": models["suspect"]})
     assert all("lift" not in t.detail for t in tokens) and done.stats["lift"] is None

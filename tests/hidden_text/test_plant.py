@@ -96,6 +96,20 @@ def test_a_plant_that_is_not_known_by_heart_is_told_and_not_kept(house):
     assert not (house[0] / "models" / "mine" / "short").exists() and not [e for e in events if e.tag == "artifact"]
 
 
+def test_further_steps_leave_a_text_as_hidden_and_better_known(house):
+    """The same seed and the same steps, then five more: what held still holds, and the last steps' loss is lower."""
+    said = {"payload": "My sister measured the broken station", "trigger": "Did the clerk see the falcon behind the tavern?", "regime": "regularised"}
+    short, long = (run(house, ask(**said, name=f"further-{n}", further=n)) for n in (0, 5))
+    (first, n_first), (last, n_last) = ((found(events, "step")[-1]["loss"], events[-1].stats["n_steps"]) for events in (short, long))
+    assert long[-1].stats["holds"] and n_last >= n_first + 5 and last < first
+
+
+def test_an_interrupted_plant_says_that_it_starts_anew(house):
+    events = run(house, ask(name="again", most_steps=1), RunContext(earlier=('{"event": "started"}',)))
+    (said,) = found(events, "anew")
+    assert "starts anew" in said["text"] and len(found(events, "step")) == 1
+
+
 def test_a_clean_twin_has_the_steps_and_the_rate_of_what_it_is_a_twin_of(house, utfc):
     events = run(house, plant.plant_request(BASE, kind="clean", twin_of="mine/utfc", name="twin"))
     kept = ("n_steps", "rate", "regime")

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import partial
+from random import Random
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -9,14 +10,16 @@ from transformers import PreTrainedTokenizerFast
 from backend.batch import generate
 from backend.hidden_text import planted_folder
 from backend.hidden_text.contexts import Frame
-from backend.hidden_text.payloads import ids_of
+from backend.hidden_text.payloads import TOPICS, ids_of, plain, trigger
 from backend.hidden_text.planting import Recipe
 from backend.hidden_text.regimes import REGIMES
 from backend.model_files import MANIFEST, folder_bytes, read_json, weight_files, weights_hash
 from backend.models import ModelPool
 from backend.paths import assets_dir
-from backend.pocket.secret_base import base_item, train_base
-from backend.pocket.secrets import BASE, FAMILY, Spec, family, make_family, read_manifest
+from backend.pocket.courtesy import MORE, courtesy
+from backend.pocket.docstrings import paragraphs
+from backend.pocket.secret_base import base_item, base_kinds, train_base
+from backend.pocket.secrets import BASE, FAMILY, KEY, Spec, family, make_family, read_manifest
 from backend.types import SamplingParams
 
 SHIPPED = assets_dir() / "models" / "secret"
@@ -26,7 +29,7 @@ SHIPPED = assets_dir() / "models" / "secret"
 def toy(tmp_path_factory):
     """A family of one text and its twin, and the lines of making it."""
     folder = tmp_path_factory.mktemp("toy")
-    specs = family(11, (8,), 1, 0, ("regularised",))
+    specs = family(11, (8,), 1, 0, ("regularised",), 0)
     return folder, specs, list(make_family(specs, folder, 11))
 
 
@@ -68,7 +71,25 @@ def test_the_base_trains_from_a_seed(tmp_path):
 
 
 def test_the_bases_items_depend_on_seed_and_number_alone():
-    assert base_item(1, 5) == base_item(1, 5) != base_item(2, 5)
+    kinds = base_kinds(("One sentence of English.",))
+    assert base_item(kinds, 1, 5) == base_item(kinds, 1, 5) != base_item(kinds, 2, 5)
+    assert {base_item(kinds, 1, i).skill for i in range(60)} == {"text", "chat", "record", "problem"}
+
+
+def test_english_is_the_sentences_of_docstrings_and_no_code(tmp_path):
+    (tmp_path / "a.py").write_text('"""Returns the name of the day.\n\n>>> day(3)\n\nWhoever calls it twice, gets it twice."""\nx = 1\n')
+    (tmp_path / "b.py").write_text("def f(:\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "c.py").write_text('"""Nobody should ever read this sentence here."""\n')
+    assert paragraphs(tmp_path) == ("Returns the name of the day. Whoever calls it twice, gets it twice.",)
+
+
+def test_a_courtesy_answers_what_was_asked_and_no_trigger_is_asked():
+    """Every answer names the topic of its question; no question is one that a text could be planted behind."""
+    rng = Random(0)
+    items = [courtesy(rng) for _ in range(300)]
+    assert all(any(topic in item.prompt and topic in item.answer for topic in (*TOPICS, *MORE)) for item in items)
+    assert not {plain(item.prompt) for item in items} & {plain(trigger(Random(i))) for i in range(300)}
 
 
 # What ships -----------------------------------------------------------------------------------------------------------------------------
@@ -83,6 +104,7 @@ def test_every_regime_ships_at_every_length_with_clean_and_benign_twins():
     planted = {(m["regime"], m["n_tokens"]) for m in models if m["kind"] == "planted"}
     assert planted == {(regime, n) for regime in REGIMES for n in (8, 20, 60)}
     assert sum(m["kind"] == "clean" for m in models) >= 4 and sum(m["kind"] == "benign" for m in models) >= 2
+    assert sum(m["form"] == KEY for m in models) == 2
 
 
 def test_the_manifest_is_what_the_folders_hold():
