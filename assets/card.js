@@ -9,8 +9,8 @@ const SHOWN = 11;  // ten, and the one that was best after all the cutting
 // Why an alternative is out, in words. Under greedy decoding all but one are out, which is no news: those aren't struck.
 const CUTS = { grammar: "grammar", top_k: "top-k", top_p: "top-p", temperature: "too small", greedy: null };
 
-function newCard({ inspect, branch, close }) {
-  const card = { known: new Map(), asked: 0, branch };
+function newCard({ inspect, branch, close, fixed }) {
+  const card = { known: new Map(), asked: 0, branch, fixed };
   card.node = make("aside", "lp-card");
   card.node.setAttribute("aria-label", "Token card");
   card.node.hidden = true;
@@ -132,11 +132,11 @@ function alternative(card, lane, token, one, most) {
   return row;
 }
 
-// What the grammar refuses can't be gone on with: the same request would be refused.
+// What somebody else made (`fixed`) can only be read. What the grammar refuses can't be gone on with: the same request would be refused.
 function branchCell(card, lane, token, one) {
   const cell = make("td", "lp-branch");
   if (one.id === token.id) { cell.append(make("span", "lp-quiet", "chosen")); return cell; }
-  if (one.cut === "grammar") return cell;
+  if (one.cut === "grammar" || card.fixed?.()) return cell;
   const go = make("button", "", "↳");
   go.type = "button";
   go.title = "continue from here";

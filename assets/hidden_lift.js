@@ -22,7 +22,7 @@ function shadeLifts(lane) {
     }
     if (rank) node.title += ` · rank ${rank.toLocaleString("en")}`;
   }
-  lane.shaded = lane.tokens.length;
+  lane.shaded = Math.max(lane.shaded || 0, lane.tokens.length);  // a replay's lane has fewer, and its nodes are shaded already
 }
 
 function signed(nats) {

@@ -65,7 +65,7 @@ function natsTaken(token) {
 
 function newLane(started, index) {
   const lane = { run: started.run, name: prose(started.lane || started.method || "run"), index, tokens: [], nodes: [], ended: null, fresh: null };
-  Object.assign(lane, { method: started.method, rounds: [], findings: [], controls: [], refusedUpTo: 0, models: started.models || {}, progress: null });
+  Object.assign(lane, { method: started.method, rounds: [], findings: [], controls: [], refusedUpTo: 0, models: started.models || {}, progress: null, fixed: started.fixed || "" });
   lane.node = make("section", "lp-lane");
   lane.head = make("h3", "lp-lane-head", lane.name);
   lane.meta = make("span", "lp-lane-meta");
@@ -152,7 +152,7 @@ function laneFacts(lane) {
   const facts = [counted(lane.tokens.length, "token")];
   const last = lane.tokens[lane.tokens.length - 1];
   if (last && typeof last.ms === "number") facts.push(`${(last.ms / 1000).toFixed(1)} s`);
-  if (!lane.ended) facts.push("running");
+  if (!lane.ended) facts.push(lane.whole ? "so far" : "running");
   else facts.push(lane.ended.event === "failed" ? "failed" : ENDS[lane.ended.finish_reason] || lane.ended.finish_reason);
   return facts.join(" · ");
 }

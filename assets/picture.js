@@ -43,7 +43,8 @@ function listen(view, pick, hover) {
 }
 
 // While a run grows the room grows by steps, so that most updates only append; at the end the bars take the full width.
-function roomFor(lane) {
+function roomFor(cut) {
+  const lane = cut.whole || cut;
   if (lane.ended) return Math.max(lane.tokens.length, 32);
   let room = 48;
   while (room < lane.tokens.length) room = Math.round(room * 1.5);
@@ -51,7 +52,7 @@ function roomFor(lane) {
 }
 
 function ceilingFor(lane) {
-  const most = Math.max(0, ...lane.tokens.map((token) => natsTaken(token) || 0));
+  const most = Math.max(0, ...(lane.whole || lane).tokens.map((token) => natsTaken(token) || 0));
   return [2, 5, 10, 15, 20, 30].find((limit) => limit >= most * 0.999) || 30;
 }
 

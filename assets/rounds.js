@@ -59,7 +59,7 @@ function updateRounds(view, lanes) {
   if (view.switch.checked) view.lanes.forEach((lane) => showRefused(lane, true));
   if (!view.lanes.length) return;
   if (!view.lanes.includes(view.lane)) { view.lane = view.lanes[0]; view.chosen = false; }
-  const now = performance.now(), busy = lanes.some((lane) => !lane.ended);
+  const now = performance.now(), busy = lanes.some((lane) => !lane.ended && !lane.whole);
   if (busy && now - view.drawnAt < REDRAW_MS) return;
   view.drawnAt = now;
   drawRounds(view);

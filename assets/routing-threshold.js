@@ -131,6 +131,7 @@ function thresholdWords(view) {
   if (!view.lane) return view.lanes.length ? "Disabled: no lane here compares a score with a threshold." : "";
   const value = view.value === null ? ranAt(view.lane) : view.value, strategy = strategyOf(view.lane);
   const name = view.lanes.length > 1 ? `${view.lane.name}: ` : "";
+  if (!view.lane.ended && view.lane.fixed) return `Disabled while it runs. ${view.lane.fixed}`;
   if (!view.lane.ended) return `${name}runs now; moving the slider decides for the tokens still to come${view.value === null ? "" : ` (${probability(value)}, ${SCORES[strategy]})`}.`;
   const n = scoredTokens(view.lane).length, asked = Math.round(shareAt(view.lane, value) * n);
   const told = view.value === null ? "Nothing runs: moving the slider marks what another threshold would ask at." : "What follows a token that changes would change too.";
@@ -138,7 +139,7 @@ function thresholdWords(view) {
 }
 
 function drawThreshold(view) {
-  view.slider.disabled = !view.lane;
+  view.slider.disabled = !view.lane || Boolean(view.lane.fixed && !view.lane.ended);
   view.back.hidden = view.value === null || !view.lane?.ended;
   view.adopt.hidden = view.value === null;
   if (view.lane) view.slider.value = placeOfValue(view, view.value === null ? ranAt(view.lane) : view.value);

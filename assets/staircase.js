@@ -80,7 +80,8 @@ function roundUp(value) {
 }
 
 function stairScale(view) {
-  const seconds = roundUp(Math.max(0.05, ...view.lanes.map(secondsOf))), tokens = Math.max(8, ...view.lanes.map((lane) => lane.tokens.length));
+  const whole = view.lanes.map((lane) => lane.whole || lane);
+  const seconds = roundUp(Math.max(0.05, ...whole.map(secondsOf))), tokens = Math.max(8, ...whole.map((lane) => lane.tokens.length));
   const { left, right, top, base } = STAIRS;
   return {
     seconds, tokens,

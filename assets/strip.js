@@ -6,13 +6,13 @@ const ANNOUNCE_MS = 3000;
 const LONG = 260;  // a verdict of more characters than these is set smaller
 
 function newStrip() {
-  const strip = { lanes: [], seen: "", verdict: null, recorded: null, status: "", unread: 0, at: null, open: null, said: "", timer: null };
+  const strip = { lanes: [], seen: "", verdict: null, recorded: null, imported: null, status: "", unread: 0, at: null, open: null, said: "", timer: null };
   strip.node = make("div", "lp");
   strip.verdictNode = make("p", "lp-verdict loupe-verdict");
   strip.sub = make("p", "lp-sub loupe-sub");
   strip.live = make("p", "lp-live");
   strip.live.setAttribute("aria-live", "polite");
-  strip.card = newCard({ inspect: server && server.inspect, close: () => close(strip), branch: (data) => trigger("branch", data) });
+  strip.card = newCard({ inspect: server && server.inspect && ((asked) => server.inspect([...asked, reader(strip)])), close: () => close(strip), branch: (data) => trigger("branch", data), fixed: () => strip.recorded?.event === "shared" });
   strip.picture = newPicture((lane, i) => { setStop(strip, lane.index, i); open(strip); }, (lane, i) => hover(strip, lane, i));
   strip.lanesNode = make("div", "lp-lanes");
   strip.legend = make("ul", "lp-legend");
@@ -31,8 +31,13 @@ function newStrip() {
   return strip;
 }
 
+// Who looks inside a token: who has the link to a shared run, else this browser's visitor.
+function reader(strip) {
+  return strip.recorded?.share || window.loupeVisitor || "";
+}
+
 function reset(strip) {
-  Object.assign(strip, { lanes: [], seen: "", verdict: null, recorded: null, clean: null, status: "", unread: 0, at: null });
+  Object.assign(strip, { again: null, lanes: [], seen: "", verdict: null, recorded: null, imported: null, clean: null, status: "", unread: 0, at: null });
   close(strip);
   strip.lanesNode.replaceChildren();
   strip.picture.lane = null;
@@ -53,6 +58,8 @@ function parsed(line) {
 }
 
 function update(strip, value) {
+  if (value === strip.seen && strip.lanes.length) return;
+  strip.views.forEach((view) => view.coming?.());
   for (const line of newLines(strip, value || "")) {
     const event = parsed(line);
     const readers = event && Object.hasOwn(READERS, event.event) ? READERS : MORE_READERS;
@@ -81,6 +88,7 @@ function lastLane(strip) {
 
 function endLane(strip, event) {
   strip.status = "";
+  if (event.event === "failed") strip.failed = event;
   const lane = lastLane(strip);
   if (lane && !lane.ended) { lane.ended = event; if (event.event === "failed") addNote(lane, event.error); }
   else if (event.event === "failed") strip.status = event.error;
@@ -96,6 +104,9 @@ function notFound(strip, event) {
 
 const READERS = {
   recorded: (strip, event) => { strip.recorded = event; },
+  shared: (strip, event) => { strip.recorded = event; },
+  imported: (strip, event) => { strip.imported = event; },
+  again: (strip, event) => { strip.again = event; },
   clean: (strip, event) => { strip.clean = event; },
   started: (strip, event) => {
     strip.status = "";
@@ -158,7 +169,11 @@ function tell(strip) {
 
 function subNotes(strip, concluded) {
   const later = concluded && strip.lanes.length > strip.verdict.lanes ? prose(endSentence(lastLane(strip))) : "";
-  return [recordedNote(strip), concluded ? timesNote(strip) : "", later, strip.unread ? `${counted(strip.unread, "line")} could not be read` : ""];
+  return [strip.again ? `run again: ${prose(strip.again.sentence)}` : "", recordedNote(strip), importedNote(strip), concluded ? timesNote(strip) : "", later, strip.unread ? `${counted(strip.unread, "line")} could not be read` : ""];
+}
+
+function importedNote({ imported }) {
+  return imported ? prose(`imported from a file, which says that it ran on ${imported.date || "an unknown day"} on ${imported.device || "an unknown device"}`) : "";
 }
 
 // One run against one run proves nothing, so the times are told as this run's and no ratio is made of them.
@@ -174,6 +189,7 @@ function verdictMark(holds) {
 
 function recordedNote({ recorded }) {
   if (!recorded) return "";
+  if (recorded.event === "shared") return prose(`shared run, made on ${recorded.date || "an unknown day"} with ${recorded.model || "an unknown model"} on ${recorded.device || "an unknown device"}`);
   return ["recorded run", recorded.model, recorded.device, recorded.date].filter(Boolean).map(prose).join(" · ");
 }
 

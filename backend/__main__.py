@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import commands
+from backend import history_commands as history
 from backend.errors import InvalidRequest, WorkbenchError
 from backend.paths import assets_dir, data_dir
 from backend.pocket import commands as pocket
@@ -42,25 +43,15 @@ def parser() -> argparse.ArgumentParser:
     for action, text in (("get", "bring a model's files"), ("describe", "a model's passport: parameters, memory, tokenizer, cache")):
         models.add_parser(action, help=text).add_argument("id", help="smollm2, pocket/NAME, mine/NAME, a folder, a .gguf file, a hub id")
 
-    history = commands_.add_parser("history", help="list, show, export").add_subparsers(dest="action", required=True)
-    listing = history.add_parser("list", help="runs, newest first")
-    listing.add_argument("--method")
-    listing.add_argument("--status")
-    listing.add_argument("--text", help="words in prompt or output")
-    listing.add_argument("--limit", type=int, default=20)
-    listing.add_argument("--json", action="store_true", help="one JSON object a run")
-    history.add_parser("show", help="a run's lines").add_argument("run")
-    export = history.add_parser("export", help="a run and its group as one file of lines, as in assets/runs")
-    export.add_argument("run")
-    export.add_argument("--output", type=Path, help="a file (default: standard output)")
+    history.add(commands_)
 
     record = commands_.add_parser("record", help="run the shipped recordings anew and write them to assets/runs")
-    record.add_argument("names", nargs="*", help="structured, speculative, …; all if none is named")
+    record.add_argument("names", nargs="*", help="structured, speculative-pair, routing-sweep, …; all if none is named")
 
     pocket.add_parser(commands_)
 
     bench = commands_.add_parser("bench", help="figures against bars")
-    bench.add_argument("name", help="structured, startup, pocket, speculative, routing, contamination, hidden_text")
+    bench.add_argument("name", help="structured, startup, pocket, speculative, routing, contamination, hidden_text, app")
     bench.add_argument("--quick", action="store_true", help="minutes, the same bars on less data")
     bench.add_argument("--schemas", type=Path, help="structured: another list of schemas (a folder or a .jsonl file)")
     bench.add_argument("--walks", type=int, help="structured: random walks a schema")
@@ -196,34 +187,42 @@ def _models(args: argparse.Namespace, where: Path) -> int:
 
 
 def _history(args: argparse.Namespace, where: Path) -> int:
+    if args.action == "again":
+        return _again(args, where)
     from backend.store import Store
 
     store = Store(where)
     try:
-        if args.action == "list":
-            records = store.runs("local", args.method, args.status, args.text, args.limit)
-            print("\n".join(commands.run_json(r) for r in records) if args.json else commands.table(commands.run_rows(records)))
-        elif args.action == "show":
-            print("\n".join(store.get(args.run, "local").lines))
-        else:
-            text = "\n".join(commands.exported(store, args.run, "local")) + "\n"
-            args.output.write_text(text) if args.output else print(text, end="")
+        for text in history.run(args, store):
+            print(text)
     finally:
         store.close()
     return COMPLETED
 
 
-def _record(args: argparse.Namespace, where: Path) -> int:
+def _again(args: argparse.Namespace, where: Path) -> int:
+    """The lines of the repeated lanes; the last line says whether the tokens are the same."""
     from backend.house import open_workbench
-    from backend.recordings import RECORDINGS, record
+    from backend.rerun import rerun
 
     workbench = open_workbench(where, program="the command line")
     try:
-        for name in args.names or RECORDINGS:
-            text = record(workbench, name)
-            path = assets_dir() / "runs" / f"{name}.jsonl"
-            path.write_text(text, encoding="utf-8")
-            print(f"{path}: {len(text.splitlines())} lines")
+        return _print_lines(rerun(workbench, args.run, RunContext(session=None)))
+    finally:
+        workbench.close()
+
+
+def _record(args: argparse.Namespace, where: Path) -> int:
+    from backend.house import open_workbench
+    from backend.recordings import names, path_of, record
+
+    workbench = open_workbench(where, program="the command line")
+    try:
+        for name in args.names or names():
+            text = record(workbench, name, lambda words, name=name: _say(f"{name}: {words}"))
+            path_of(name).write_text(text, encoding="utf-8")
+            _say("")
+            print(f"{path_of(name)}: {len(text) / 1000:.0f} kB", flush=True)
     finally:
         workbench.close()
     return COMPLETED

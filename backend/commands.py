@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from backend.errors import InvalidRequest
+from backend.exchange import lanes_of, recorded_lines
 from backend.store import Store
 from backend.types import RunRecord
 
@@ -86,18 +87,7 @@ def run_json(record: RunRecord) -> str:
 
 def exported(store: Store, run_id: str, owner: str) -> list[str]:
     """A run with the other lanes of its group, behind a `recorded` header that holds the requests: the form of `assets/runs`."""
-    record = store.get(run_id, owner)
-    records, verdict = store.group(record.group, owner) if record.group else ([record], None)
-    first = records[0]
-    model = next(iter(first.models.values()), {})
-    header = {
-        "event": "recorded", "model": model.get("id"), "dtype": model.get("dtype"), "device": first.device, "date": first.created_at[:10],
-        "versions": first.versions, "requests": {r.id: r.request.to_json() for r in records},
-    }  # fmt: skip
-    lines = [json.dumps(header, ensure_ascii=False, separators=(",", ":")), *(line for r in records for line in r.lines)]
-    if verdict is not None:
-        lines.append(json.dumps({"event": "verdict", "group": first.group, **asdict(verdict)}, ensure_ascii=False, separators=(",", ":")))
-    return lines
+    return recorded_lines(*lanes_of(store, run_id, owner))
 
 
 def progress_text(event: Mapping[str, Any]) -> str:

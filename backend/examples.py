@@ -46,10 +46,10 @@ def recorded(name: str) -> list[str]:
 def recorded_run(run_id: str) -> tuple[RunRequest, list[str]] | None:
     """Request and lines of the lane `run_id` of a shipped recording, or None."""
     for path in sorted((assets_dir() / "runs").glob("*.jsonl")):
-        lines = path.read_text().splitlines()
-        requests = json.loads(lines[0])["requests"]
-        if run_id in requests:
-            return RunRequest.from_json(requests[run_id]), lane_lines(lines, run_id)
+        with path.open(encoding="utf-8") as file:
+            requests = json.loads(file.readline())["requests"]
+            if run_id in requests:
+                return RunRequest.from_json(requests[run_id]), lane_lines(file.read().splitlines(), run_id)
     return None
 
 

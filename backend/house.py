@@ -21,8 +21,11 @@ from backend.method import Method
 from backend.model_service import ModelService
 from backend.models import ModelPool
 from backend.paths import assets_dir
+from backend.public import Limits
 from backend.routing import labels, sweep, train
 from backend.routing import method as routing
+from backend.seam import Placed, Rooms, Seam, Settings, lender
+from backend.snapshots import Snapshots, minutes_of, restore
 from backend.speculative import evaluate
 from backend.speculative import method as speculative
 from backend.store import Store
@@ -50,5 +53,29 @@ def leave_a_core() -> None:
 
 
 def open_workbench(data_dir: Path, *, public: bool = False, program: str = "the app") -> Workbench:
+    """The limits of a public instance are the environment's; raises `InvalidRequest` naming a variable that can't be."""
     leave_a_core()
-    return Workbench(data_dir, methods(data_dir), ModelService(ModelPool(data_dir, assets_dir())), Store(data_dir), public=public, program=program)
+    limits, rooms, pool = Limits.read(os.environ), methods(data_dir), ModelPool(data_dir, assets_dir())
+    models = ModelService(pool, limits.allows_model if public else None)
+    store, snapshots = open_store(data_dir)
+    return Workbench(data_dir, rooms, models, store, public=public, limits=limits, program=program, seam=gpu_seam(rooms, pool), snapshots=snapshots)
+
+
+def open_store(data_dir: Path) -> tuple[Store, Snapshots | None]:
+    """The history; with `LOUPE_SNAPSHOT_DIR`, brought back from there where the disk is new, and copied there from now on."""
+    folder = os.environ.get("LOUPE_SNAPSHOT_DIR")
+    if not folder:
+        return Store(data_dir), None
+    minutes = minutes_of(os.environ)
+    began = restore(Path(folder), data_dir / "loupe.db")
+    store = Store(data_dir)
+    return store, Snapshots(store.path, Path(folder), store.process_id, minutes, began)
+
+
+def gpu_seam(rooms: Mapping[str, Method], pool: ModelPool) -> Seam | None:
+    """Where the GPU is lent by the turn: the way to it, with the models that every visitor needs placed there beforehand."""
+    lend = lender()
+    if lend is None:
+        return None
+    settings = Settings.read(os.environ)
+    return Seam(Rooms(rooms, Placed(pool, {model_id: pool.place(model_id) for model_id in settings.preload})), settings, lend)

@@ -6,10 +6,12 @@ The list of a run's lines is kept whole (it is what the store will hold), so a s
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from backend.lane_lines import LaneJob
 from backend.types import Finding, RunContext, RunRequest
 
 
@@ -83,6 +85,11 @@ class LiveRun:
         self._mailbox: dict[str, Any] = {}
         self._lock = threading.Lock()
 
+    def stopper(self, clock: Callable[[], float], longest_s: float) -> Callable[[], bool]:
+        """Says whether to stop: somebody asked for it, or the time a job may take is over."""
+        end = clock() + longest_s
+        return lambda: self.stream.cancelled() or clock() > end
+
     def post(self, name: str, value: Any) -> None:
         with self._lock:
             self._mailbox[name] = value
@@ -92,3 +99,12 @@ class LiveRun:
         with self._lock:
             mail, self._mailbox = self._mailbox, {}
             return mail
+
+
+def lane_job(live: LiveRun, lane: str, warm: bool, fixed: str | None = None) -> LaneJob:
+    """The run as another process can be told of it.
+
+    A resumed job goes on in its own lines; one that goes on from another's work has no first line yet."""
+    earlier, request = live.context.earlier, json.dumps(live.request.to_json(), ensure_ascii=False)
+    begun = bool(earlier) and json.loads(earlier[0])["event"] == "started"
+    return LaneJob(live.run_id, live.context.group, lane, request, tuple(live.findings), begun, warm, fixed)

@@ -110,7 +110,7 @@ def method(methods: Mapping[str, Method]) -> Method:
 
     return Method(
         name="measure", title="Measure", question="Is the difference real?", Options=Options, roles=(), run=run, check=check,
-        baselines=lambda request: [], lane=lambda request: "measure", verdict=verdict, warm=warm, job=True,
+        baselines=lambda request: [], lane=lambda request: "measure", verdict=verdict, warm=warm, parts=lanes_of, job=True,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ nothing of methods or runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,6 @@ from backend.errors import ModelError, WorkbenchError
 from backend.model_files import Report
 from backend.model_source import get, resolve
 from backend.models import LoadedModel, ModelPool
-from backend.types import RunRequest
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class ModelState:
 
 
 class ModelService:
-    """A pool and the downloads into its data directory."""
+    """A pool and the downloads into its data directory. `allowed`: which ids pages may offer, describe and fetch; None: any."""
 
-    def __init__(self, pool: ModelPool) -> None:
-        self.pool = pool
+    def __init__(self, pool: ModelPool, allowed: Callable[[str], bool] | None = None) -> None:
+        self.pool, self._allowed = pool, allowed
         self._states: dict[str, ModelState] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -48,9 +47,6 @@ class ModelService:
         """While inside, these models stay in memory."""
         with self.pool.holding(list(models.values())):
             yield
-
-    def check_public(self, request: RunRequest) -> None:
-        self.pool.check_public(request)
 
     def state(self, model_id: str) -> ModelState:
         """Whether the model's files are here, or how far they are; touches no network."""
@@ -68,6 +64,7 @@ class ModelService:
 
     def fetch(self, model_id: str) -> None:
         """Start to bring the model's files in the background; does nothing while that is going on."""
+        self._require_allowed(model_id)
         with self._lock:
             thread = self._threads.get(model_id)
             if thread is not None and thread.is_alive():
@@ -93,12 +90,17 @@ class ModelService:
             self._states[model_id] = state
 
     def choices(self) -> list[tuple[str, str]]:
-        """`(label, id)` of what this machine has or can always get."""
-        return [(row["id"], row["id"]) for row in self.pool.list()]
+        """`(label, id)` of what this machine has or can always get, and may be used here."""
+        return [(row["id"], row["id"]) for row in self.pool.list() if self._allowed is None or self._allowed(row["id"])]
 
     def describe(self, model_id: str) -> dict[str, Any]:
-        """The model's passport as JSON."""
+        """The model's passport as JSON. Raises `ModelError` for a model that may not be used here."""
+        self._require_allowed(model_id)
         return self.pool.describe(model_id).to_json()
+
+    def _require_allowed(self, model_id: str) -> None:
+        if self._allowed is not None and not self._allowed(model_id):
+            raise ModelError(f"{model_id} is not one of this instance's models.")
 
     def close(self) -> None:
         self.pool.close()

@@ -11,24 +11,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from backend.errors import InvalidRequest, ModelError
+from backend.errors import ModelError
 from backend.fast_forward import group_query_heads, pack_weights, packs_weights
 from backend.gguf_convert import quiet
 from backend.memory import default_budget, default_device
 from backend.model_dtype import choose_dtype
 from backend.model_files import Report, cached_hash, ignore, stamp, weight_files
 from backend.model_hub import download
-from backend.model_source import SHIPPED, get, list_models, resolve
+from backend.model_source import get, list_models, resolve
 from backend.passport import Passport, count_parameters, load_config, load_tokenizer, logit_width, make_passport, skeleton, stop_ids
 from backend.resources import Resources
-from backend.types import RunRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +153,19 @@ class ModelPool:
             if model_id not in wanted and model_id not in self._held:
                 self._free(model_id)
 
-    def _load(self, plan: Plan, report: Report) -> LoadedModel:
+    def place(self, model_id: str) -> LoadedModel:
+        """The model for as long as the process lives, loaded on the CPU and then moved: where a GPU is only lent, what lends it sees moves
+        made by this thread, not the threads that load weights. It is not counted and never freed."""
+        plan = replace(self._plan(model_id, self._progress), packed=False)
+        loaded = self._load(plan, self._progress, torch.device("cpu"))
+        return replace(loaded, model=loaded.model.to(self.device), device=self.device)
+
+    def _load(self, plan: Plan, report: Report, device: torch.device | None = None) -> LoadedModel:
         report(0, 1, f"loading {plan.id}")
         source = resolve(plan.id, self.data_dir, self.assets_dir)
         folder = get(plan.id, self.data_dir, self.assets_dir, report)
         tokenizer = load_tokenizer(plan.id, folder)
-        model = load_weights(plan, folder, self.device)
+        model = load_weights(plan, folder, device or self.device)
         if plan.packed:
             pack_weights(model)
             group_query_heads(model)
@@ -225,12 +231,6 @@ class ModelPool:
     def list(self) -> list[dict[str, Any]]:
         """`list_models`, with `loaded` added."""
         return [{**row, "loaded": row["id"] in self._entries} for row in list_models(self.data_dir, self.assets_dir)]
-
-    def check_public(self, request: RunRequest) -> None:
-        """Raise `InvalidRequest` unless each model is one that every visitor of a public instance may use."""
-        for role, model_id in request.models.items():
-            if model_id != "smollm2" and model_id.partition("/")[0] not in SHIPPED:
-                raise InvalidRequest(f"models.{role} must be smollm2 or a shipped model here, got {model_id!r}.", f"models.{role}")
 
 
 def load_weights(plan: Plan, folder: Path, device: torch.device) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Writes one run down while it happens: lines in checkpoints, the outcome once.
 
-Goes in: events of one run. Comes out: stamped lines for its stream and rows in the store. Only here does a line get its time.
-Knows nothing of models or pages. A full disk never stops a run: what could not be kept is said in the stats.
+Goes in: lines of one run. Comes out: the same lines for its stream, and rows in the store. Knows nothing of models or pages, nor
+whether the lines were made here or in another process. A full disk never stops a run: what could not be kept is said in the stats.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from backend.lane_lines import Line
+from backend.owned import Owned
 from backend.store import Store
-from backend.types import Control, Done, Event, Failed, Finding, Round, Token
+from backend.types import Done, Event, Failed, Finding
 
 CHECKPOINT_S = 2.0
 CHECKPOINT_LINES = 200
-TIMED = (Token, Round, Finding, Control)
 
 
 class Recorder:
@@ -23,6 +24,7 @@ class Recorder:
 
     def __init__(self, store: Store, run_id: str, emit: Callable[[str, bool], None], clock: Callable[[], float]) -> None:
         self._store, self._run_id, self._emit, self._clock = store, run_id, emit, clock
+        self._owned = Owned(store)
         self._start = self._saved_at = clock()
         self._unsaved: list[str] = []
         self._texts: list[str] = []
@@ -33,20 +35,27 @@ class Recorder:
         """Time counts from here: models are loaded and the device is ours."""
         self._start = self._clock()
 
-    def write(self, event: Event, **stamp: Any) -> None:
-        """Stamp, show, and keep one event."""
-        if isinstance(event, TIMED):
-            stamp["ms"] = round((self._clock() - self._start) * 1000, 3)
-        if isinstance(event, Token):
-            self._texts.append(event.text)
-        if isinstance(event, (Done, Failed)):
-            self.outcome = event
-        line = event.to_line(**stamp)
-        if event.stored:
-            self._unsaved.append(line)
-        self._emit(line, event.stored)
+    def write(self, event: Event) -> None:
+        """Show and keep an event that carries no time."""
+        self.take(Line.of(event))
+
+    def take(self, line: Line) -> None:
+        """Show and keep one line."""
+        if line.token is not None:
+            self._texts.append(line.token)
+        if line.end is not None:
+            self.outcome = line.end
+        if line.stored:
+            self._unsaved.append(line.text)
+        self._emit(line.text, line.stored)
+        self._keep(lambda: self._owned.note(self._run_id, line.text), then=lambda: None)
         if len(self._unsaved) >= CHECKPOINT_LINES or self._clock() - self._saved_at >= CHECKPOINT_S:
             self._checkpoint()
+
+    @property
+    def text(self) -> str:
+        """What the tokens said so far."""
+        return "".join(self._texts)
 
     def _checkpoint(self) -> None:
         self._saved_at = self._clock()
@@ -65,7 +74,7 @@ class Recorder:
             status, error = "cancelled", None
         else:
             status, error = "completed", None
-        text = outcome.text if isinstance(outcome, Done) else "".join(self._texts)
+        text = outcome.text if isinstance(outcome, Done) else self.text
         stats: Mapping[str, Any] = outcome.stats if isinstance(outcome, Done) else {}
         duration_ms = round((self._clock() - self._start) * 1000, 3)
         self._keep(

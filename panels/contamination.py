@@ -11,7 +11,7 @@ from dataclasses import replace
 import gradio as gr
 
 from backend.workbench import Workbench
-from panels import contamination_section, run_page
+from panels import api, contamination_section, run_page
 from panels.contamination_logic import BASE, COMPARE, TWIN, Logic
 
 TITLE, PATH = "Contamination", "contamination"
@@ -42,4 +42,4 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     logic, laid = Logic(workbench), []
     page = run_page.build(workbench, demo, logic, replace(LOOK, lead=lambda: laid.append(contamination_section.layout())))
     contamination_section.wire(laid[0], workbench, logic, page)
-    gr.api(logic.endpoint(), api_name="contamination", concurrency_limit=4)
+    api.offer(logic.endpoint(), logic.method)

@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio as gr
 
+from backend import recordings
 from backend.artifacts import resolve
 from backend.contamination.audit_request import BASE, EXAM, METHOD, SUSPECT, TWIN, Options, audit_request, makes_fresh, parse, read
 from backend.contamination.items import FIELDS, FRESH, LEAKED, Item, preview
@@ -25,6 +26,7 @@ from backend.errors import InvalidRequest, WorkbenchError
 from backend.types import Artifact, RunRecord, RunRequest
 from backend.workbench import Workbench
 from panels import controls
+from panels.lanes import row
 from panels.run_logic import default_options, recorded_text
 from panels.visitor import context_of, owner_of
 
@@ -186,3 +188,9 @@ def text_of_file(path: Any) -> str:
 def recorded() -> str:
     """The strip's text of the audit that ships; empty where none does."""
     return recorded_text(METHOD)
+
+
+def recording_of(workbench: Workbench, wanted: RunRequest) -> str:
+    """On a public instance the strip's text of the recording of this very audit; empty where none ships, and on one's own machine."""
+    found = recordings.holding(recordings.shipped(METHOD), [wanted], Options) if workbench.public else None
+    return "".join(map(row, found.lines())) if found else ""

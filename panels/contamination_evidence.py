@@ -18,13 +18,14 @@ from panels import contamination_charts as charts
 from panels import contamination_tables as tables
 from panels.evidence import RESIZED
 from panels.run_page import AT_ONCE, Page
-from panels.said import download, heading, said, shown
+from panels.said import ASSETS, download, heading, said, shown
 
 TITLE = "Evidence of the audit: votes, before and after, indicators, k, neurons, controls, changed answers, report"
+CHANGES = "diffs"  # the one that is no table: texts before and after, character by character
 TABLES = {
     "votes": ("Who says what", tables.votes), "cannot": ("", tables.cannot), "effects": ("Before and after", tables.effects),
     "indicators": ("Indicators", tables.indicators), "gaps": ("Gaps in points", tables.gaps), "controls": ("Controls, patched", tables.controls),
-    "suppressions": ("Too little, too much", tables.suppressions), "diffs": ("Answers that the patch changed", tables.diffs),
+    "suppressions": ("Too little, too much", tables.suppressions), CHANGES: ("Answers that the patch changed", tables.diffs),
     "basis": ("On what this was found", tables.basis),
 }  # fmt: skip
 CHARTS = {"k-curve": ("accuracy against k", charts.k_curve), "neuron-map": ("layer × neuron", charts.neuron_map)}
@@ -33,10 +34,11 @@ REPORT = "audit.json"
 
 @dataclass(frozen=True)
 class Evidence:
-    """The folded part; `tables` and `charts` in the order of `TABLES` and `CHARTS`."""
+    """The folded part; `tables` and `charts` in the order of `TABLES` and `CHARTS`, each with the heading that is shown when it says something."""
 
     accordion: gr.Accordion
     tables: tuple[gr.HTML, ...]
+    titles: tuple[gr.HTML, ...]
     headings: tuple[gr.HTML, ...]
     charts: tuple[gr.Plot, ...]
     question: gr.Dropdown
@@ -45,7 +47,7 @@ class Evidence:
 
     @property
     def parts(self) -> list[gr.components.Component]:
-        return [*self.tables, *self.headings, *self.charts, self.question, self.look, self.report]
+        return [*self.tables, *self.titles, *self.headings, *self.charts, self.question, self.look, self.report]
 
 
 def layout() -> Evidence:
@@ -63,15 +65,20 @@ def layout() -> Evidence:
         made["basis"] = _table("basis")
         report = download("audit-report")
     accordion.expand(None, js=RESIZED)  # a chart drawn while folded has no width to take
+    titles, parts = zip(*(made[name] for name in TABLES), strict=True)
     headings, plots = zip(*drawn, strict=True)
-    return Evidence(accordion, tuple(made[name] for name in TABLES), headings, plots, question, look, report)
+    return Evidence(accordion, parts, titles, headings, plots, question, look, report)
 
 
-def _table(name: str) -> gr.HTML:
-    title = TABLES[name][0]
-    if title:
-        gr.HTML(f"<h3>{title}</h3>")
-    return said("", f"audit-{name}", "loupe-wide", explains=True)
+def _table(name: str) -> tuple[gr.HTML, gr.HTML]:
+    title = heading(TABLES[name][0], visible=False)
+    return title, changes(f"audit-{name}") if name == CHANGES else said("", f"audit-{name}", "loupe-wide", explains=True)
+
+
+def changes(elem_id: str) -> gr.HTML:
+    """Texts before and after as a list, what went struck and what came underlined; give them as `shown(rows)`."""
+    script = (ASSETS / "changes.js").read_text(encoding="utf-8")
+    return gr.HTML(shown(""), html_template='<div class="lp-changes"></div>', js_on_load=script, elem_id=elem_id, apply_default_css=False)
 
 
 def _chart(name: str) -> tuple[gr.HTML, gr.Plot]:
@@ -103,9 +110,10 @@ def values(workbench: Workbench, token: Any, text: str) -> list[Any]:
     """The values of `Evidence.parts`: what has nothing to say is empty or hidden."""
     found = tables.found_in(text)
     figures = [draw(found) for _, draw in CHARTS.values()]
-    asked = tables.questions(found)
+    asked, made = tables.questions(found), {name: make(found) for name, (_, make) in TABLES.items()}
     return [
-        *(shown(make(found) or "") for _, make in TABLES.values()),
+        *(shown(rows or "") for rows in made.values()),
+        *(gr.HTML(visible=bool(rows and TABLES[name][0])) for name, rows in made.items()),
         *(gr.HTML(visible=figure is not None) for figure in figures),
         *(gr.Plot(value=figure, visible=figure is not None) for figure in figures),
         gr.Dropdown(choices=asked, value=next(iter(asked), None), visible=bool(asked)),

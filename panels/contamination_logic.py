@@ -14,6 +14,7 @@ from backend.contamination.request import ALL, BASE, PATCHED, RANDOM, SOURCE, SU
 from backend.errors import InvalidRequest
 from backend.types import Finding, Prompt, RunRequest
 from panels import controls
+from panels.further import completed
 from panels.run_logic import RunLogic
 from panels.stream import told
 
@@ -42,6 +43,14 @@ class Logic(RunLogic):
         ours = {TARGET: request.models.get(SUSPECT, ""), **({TWIN: twin} if twin else {}), **({BASE: base} if base else {})}
         return super().values(replace(request, models=ours))
 
+    def of_job(self, job: RunRequest) -> RunRequest:
+        """An audit's twin, else its base, stands where a run has its source."""
+        wanted, source = super().of_job(job), job.models.get(TWIN) or job.models.get(BASE)
+        if TWIN not in job.models and SOURCE in wanted.models or source is None:
+            return wanted
+        models = {role: model for role, model in job.models.items() if role != TWIN}
+        return replace(wanted, models={**models, SOURCE: source})
+
     def start(self) -> RunRequest:
         choices = self.workbench.models.choices()
         nothing = RunRequest(self.method_name, Prompt.user(""), {SUSPECT: choices[0][1]} if choices else {})
@@ -68,7 +77,7 @@ class Logic(RunLogic):
         def contamination(
             prompt: str, suspect: str, source: str, base: str = "none", patch: str = "patched", neurons: str = "all", k: int = 0,
             temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0, max_new_tokens: int = 128, seed: int = 0, baselines: bool = False,
-            system: str = "", template: str = "chat",
+            system: str = "", template: str = "chat", token: str = "", more: str = "",
         ) -> Iterator[dict[str, Any]]:  # fmt: skip
             """Write an answer while some neurons of the suspect take another model's values, and tell for every token what both would have said.
 
@@ -80,7 +89,8 @@ class Logic(RunLogic):
             with told():
                 made = controls.to_request(self.method_name, shared, {"patch": patch, "neurons": neurons, "k": k}, {SOURCE: source, BASE: base})
                 request = replace(made, models={SUSPECT if role == TARGET else role: model for role, model in made.models.items()})
-                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())])
+                request = completed(request, more)
+                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())], token)
 
         return contamination
 

@@ -21,7 +21,7 @@ from backend.graders import GRADERS
 from backend.workbench import Workbench
 from panels import contamination_auditing as auditing
 from panels import contamination_cost as costs
-from panels import contamination_evidence, controls
+from panels import contamination_evidence, controls, reopening
 from panels.contamination_logic import Logic
 from panels.run_page import AT_ONCE, STREAMS, Page
 from panels.said import said, shown
@@ -115,7 +115,7 @@ def _options() -> list[gr.components.Component]:
         specs, search = controls.specs(Options), controls.specs(SearchOptions)
         with gr.Row():
             plain = [controls.option_widget(specs[name], label=LABELS[name], elem_id=f"audit-{name}", min_width=210) for name in auditing.PLAIN]
-        curve = gr.Textbox(label="k that are tried (empty: eight, each twice the one before)", placeholder="8, 16, 32", elem_id="audit-curve")
+        curve = gr.Textbox(label="k that are tried (empty: around what the search learnt)", placeholder="8, 16, 32", elem_id="audit-curve")
         with gr.Row():
             scores = [controls.option_widget(search[name], label=f"Search: {name.replace('_', ' ')}", elem_id=f"search-{name}", min_width=210)
                       for name in auditing.SEARCH]  # fmt: skip
@@ -141,6 +141,7 @@ def wire(section: Section, workbench: Workbench, logic: Logic, page: Page) -> No
     _wire_items(section, workbench, logic, page)
     _wire_cost(section, workbench, logic, page)
     runs, opened = _wire_runs(section, workbench, logic, page)
+    reopening.section(page, workbench, auditing.METHOD, None, section.inputs, (), lambda job: auditing.values_of(job.options), lambda record: ())
     contamination_evidence.wire(section.evidence, runs, opened, section.strip, workbench, page)
 
 
@@ -190,14 +191,20 @@ def _wire_runs(section: Section, workbench: Workbench, logic: Logic, page: Page)
 
         return handler
 
+    def preset(request: gr.Request, token: str, *values: Any) -> Iterator[tuple[str, str]]:
+        with told():
+            shipped = auditing.recording_of(workbench, auditing.request_of(logic.picked(values[:n]), values[n:]))
+        yield from iter([(shipped, "")]) if shipped else start(False)(request, token, *values)
+
     def on(request: gr.Request, token: str, run: str) -> Iterator[tuple[str, str]]:
         with told():
             run = auditing.go_on(workbench, request, token, run)
         yield from _course(workbench, run)
 
-    def opened(token: str) -> Iterator[tuple[Any, str]]:
+    def opened(request: gr.Request, token: str) -> Iterator[tuple[Any, str]]:
+        wanted = reopening.asked(workbench, token, request.query_params.get("run"), auditing.METHOD)
         with told():
-            run = auditing.latest(workbench, token)
+            run = wanted.id if wanted else auditing.latest(workbench, token)
         yield from _course(workbench, run) if run else iter([(gr.skip(), "")])
 
     def stop(token: str, run: str) -> None:
@@ -213,7 +220,7 @@ def _wire_runs(section: Section, workbench: Workbench, logic: Logic, page: Page)
     ]
     if section.presets:
         filled = gr.on([button.click for button in section.presets], _preset_values, None, _filled(section, page), **AT_ONCE)
-        runs.append(filled.then(start(False), inputs, out, **STREAMS))
+        runs.append(filled.then(preset, inputs, out, **STREAMS))
     return runs, page.head.ready.then(opened, [visitor], out, **STREAMS)
 
 

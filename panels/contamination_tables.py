@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.contamination.audit_request import METHOD
+from backend.contamination.items import LEAKED
 from panels.lanes import lanes
 
 Rows = list[dict[str, Any]]
@@ -128,15 +129,8 @@ def cannot(found: Found) -> Rows:
 
 
 def diffs(found: Found) -> Rows:
-    """Items whose answer the patch changed, those of the leaked set first."""
-    return [
-        {
-            "set": one["set"], "question": one["question"], "known answer": one["answer"],
-            "before": f"{one['before']} {_mark(one['before_right'])}", "patched": f"{one['after']} {_mark(one['after_right'])}",
-            "by ability": one["solvable"],
-        }
-        for one in found.of("diff")[:DIFFS]
-    ]  # fmt: skip
+    """Items whose answer the patch changed, as they were found: those of the leaked set first, the lost ones before the others."""
+    return sorted(found.of("diff")[:DIFFS], key=lambda one: (one["set"] != LEAKED, not one["before_right"] or one["after_right"]))
 
 
 def basis(found: Found) -> dict[str, Any]:
@@ -152,7 +146,7 @@ def basis(found: Found) -> dict[str, Any]:
 
 def questions(found: Found) -> list[str]:
     """The questions of the shown diffs, to look at token by token."""
-    return list(dict.fromkeys(one["question"] for one in found.of("diff")[:DIFFS]))
+    return list(dict.fromkeys(one["question"] for one in diffs(found)))
 
 
 # Words of a figure ------------------------------------------------------------------------------------------------------------------------
@@ -174,7 +168,3 @@ def points(figure: Mapping[str, float]) -> str:
 
 def p_value(p: float) -> str:
     return "below 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _mark(right: bool) -> str:
-    return "✓" if right else "✗"

@@ -118,9 +118,8 @@ REMEMBER = "(...values) => { const names = %s; return [Object.fromEntries(names.
 
 
 def remember(widgets: Sequence[Component], state: gr.BrowserState) -> None:
-    """Keep what the shared widgets say whenever one loses the focus or is set; happens in the browser, the server isn't asked."""
-    triggers = [w.blur if isinstance(w, gr.Textbox) else w.change for w in widgets]
-    gr.on(triggers, None, list(widgets), [state], js=REMEMBER % list(SHARED), show_progress="hidden", api_visibility="private")
+    """Keep what the shared widgets say whenever a person sets one, never when a page or a preset does; happens in the browser."""
+    gr.on([w.input for w in widgets], None, list(widgets), [state], js=REMEMBER % list(SHARED), show_progress="hidden", api_visibility="private")
 
 
 def recalled(values: Any) -> tuple[Any, ...] | None:

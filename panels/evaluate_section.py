@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from backend.workbench import Workbench
-from panels import evaluating
+from panels import evaluating, reopening
 from panels.run_page import AT_ONCE, STREAMS, Page
 from panels.said import download, said, shown
 from panels.speculative_logic import PLAIN, Logic, choices
@@ -42,6 +42,8 @@ def build(workbench: Workbench, logic: Logic, page: Page) -> None:
     section = _layout()
     _wire_cost(section, workbench, logic, page)
     _wire_job(section, workbench, logic, page)
+    reopening.section(page, workbench, evaluating.METHOD, section.accordion, section.choice, section.parts, evaluating.choice_of,
+                      lambda record: _shown(evaluating.of_record(record)))  # fmt: skip
 
 
 def _layout() -> Section:

@@ -15,7 +15,7 @@ import gradio as gr
 
 from backend.speculative import evaluate
 from backend.speculative.request import DRAFT, WITH_MODEL
-from backend.types import RunRequest
+from backend.types import RunRecord, RunRequest
 from backend.workbench import Workbench
 from panels.header import duration
 from panels.lanes import lanes
@@ -72,6 +72,20 @@ def started(workbench: Workbench, request: gr.Request, token: Any, wanted: RunRe
     """Start the job and tell its course."""
     run_id = workbench.start_job(wanted, context_of(workbench, token, request))
     yield from course(workbench.follow(run_id), run_id)
+
+
+def choice_of(request: RunRequest) -> tuple[str, str, list[str]]:
+    """The section's values of a job: which set, own prompts, drafters."""
+    prompts = str(request.options.get("prompts", "mix"))
+    shipped = prompts in ("mix", "pocket")
+    named = str(request.options.get("drafters", "")).split(",")
+    return (prompts if shipped else "own", "" if shipped else prompts, [name.strip() for name in named if name.strip()])
+
+
+def of_record(record: RunRecord) -> Told:
+    """What a stored evaluation found, however it ended."""
+    *_, told = course(record.lines, record.id)
+    return replace(told, words=told.words or "An evaluation, as far as it came.")
 
 
 def last(workbench: Workbench, token: Any) -> Told:

@@ -14,31 +14,23 @@ import gradio as gr
 import plotly.graph_objects as go
 
 from backend.errors import WorkbenchError
+from backend.figures import plain_figures
 from backend.types import RunRequest
 from backend.workbench import Workbench
 from panels import snippets, speculation_charts
+from panels.api import jobs_offered
 from panels.charts import along_text
-from panels.lanes import Lane, lanes, lines_of
+from panels.lanes import Lane, lanes, lines_of, share_of
 from panels.records import request_of
 from panels.said import heading, said, shown
 from panels.visitor import owner_of
 
 RESIZED = "() => { requestAnimationFrame(() => window.dispatchEvent(new Event('resize'))); }"
 
-# Figures of `stats` in plain words; one that is not named here goes by its own name.
-PLAIN = {
-    "message": "what is wrong", "path": "where", "ttft_ms": "first token, ms", "ms_per_token": "ms a token",
-    "tokens_per_s": "tokens a second", "spans": "time by part, ms", "compile_ms": "grammar compiled in, ms", "mask_ms": "mask, ms a token",
-    "taken_nats": "taken by the grammar, nats", "forced": "tokens without a choice", "overridden": "first choice refused",
-    "tokens_per_round": "tokens a round", "coverage": "rounds with a draft", "drafted": "drafted tokens", "accepted": "accepted tokens",
-    "large_tokens": "large tokens", "share": "share of large tokens", "gaps": "tokens the large model had to catch up on",
-    "agreement": "large model agrees with small tokens", "n_opinions": "small tokens it judged", "target_fraction": "share asked for",
-    "predicted_speedup": "speed-up predicted from the parts", "predicted_from": "predicted from", "params": "parameters",
-    "activated_params": "activated parameters a token",
-}  # fmt: skip
+# The notations of a request: title and language.
+CODES = (("Request", "json"), ("Python", "python"), ("Command line", "shell"), ("gradio_client", "python"), ("curl", "shell"))
+YOUR_TOKEN = "YOUR-API-TOKEN"  # a job of a public instance belongs to somebody; the token itself is not put into a text to copy
 PER_TOKEN = frozenset({"opinion"})  # findings that stand at their tokens
-LEFT_OUT = frozenset({"n_tokens", "per_position", "run_lengths", "costs"})  # told elsewhere, or drawn
-COSTS = {"step_ms": "single step, ms", "c": "c"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ def evidence(charts: Sequence[Chart] = TEXT_CHARTS, title: str = FOLDED) -> Evid
         gr.HTML("<h3>Figures</h3>")
         stats = said("", "stats", explains=True)
         with gr.Tabs():
-            codes = [_code(*tab) for tab in (("Request", "json"), ("Python", "python"), ("Command line", "shell"), ("curl", "shell"))]
+            codes = [_code(*tab) for tab in CODES]
     accordion.expand(None, js=RESIZED)  # a chart drawn while folded has no width to take
     headings, plots = zip(*drawn, strict=True)
     return Evidence(accordion, headings, (*plots, findings, stats, *codes), tuple(charts))
@@ -116,27 +108,32 @@ def _update(part: gr.components.Component, value: Any) -> Any:
 
 
 def values(workbench: Workbench, token: Any, text: str, address: str, charts: Sequence[Chart] = TEXT_CHARTS) -> tuple[Any, ...]:
-    """The charts, the findings, the lanes' figures, and the first lane's request in four notations."""
+    """The charts, the findings, the lanes' figures, and the first lane's request in every notation."""
     found = lanes(text)
     if not found:
-        return (*(None for _ in charts), shown("Nothing has run yet."), shown(""), "", "", "", "")
-    request = _request(workbench, token, found[0].run)
-    codes = ("", "", "", "") if request is None else _codes(request, address)
+        return (*(None for _ in charts), shown("Nothing has run yet."), shown(""), *[""] * len(CODES))
+    request = _request(workbench, token, found[0].run, share_of(text))
+    codes = [""] * len(CODES) if request is None else _codes(workbench, request, address)
     return (*(chart.draw(found) for chart in charts), shown(finding_rows(found)), shown(figures(found)), *codes)
 
 
-def _request(workbench: Workbench, token: Any, run_id: str) -> RunRequest | None:
+def _request(workbench: Workbench, token: Any, run_id: str, share: str) -> RunRequest | None:
     try:
-        return request_of(workbench, owner_of(workbench.public, token), run_id)
+        return request_of(workbench, owner_of(workbench.public, token), run_id, share)
     except WorkbenchError:
         return None  # deleted meanwhile, or another visitor's: the strip stays, its request is not told
 
 
-def _codes(request: RunRequest, address: str) -> tuple[str, str, str, str]:
+def _codes(workbench: Workbench, request: RunRequest, address: str) -> tuple[str, ...]:
+    """The request as JSON, then as code in every notation that can ask for it here."""
     body = json.dumps(request.to_json(), ensure_ascii=False, indent=2)
-    if not {"target", "suspect", "large"} & set(request.models) or request.method not in snippets.PARAMETERS:
-        return body, "", snippets.command_line(request), ""
-    return body, snippets.python(request, address), snippets.command_line(request), snippets.curl(request, address)
+    method = workbench.methods.get(request.method)
+    if method is None:
+        return (body, *[""] * (len(CODES) - 1))
+    token = YOUR_TOKEN if workbench.public and method.job else ""
+    named = snippets.client(request, address, token), snippets.curl(request, address, token)
+    offered = named if not method.job or request.method in jobs_offered(workbench) else ("", "")
+    return body, snippets.python(request, method.job), snippets.command_line(request), *offered
 
 
 def finding_rows(found: list[Lane]) -> list[dict[str, Any]] | str:
@@ -157,10 +154,7 @@ def figures(found: list[Lane]) -> list[dict[str, Any]]:
 def _lane_figures(lane: Lane) -> dict[str, Any]:
     end = lane.end or {}
     ended = end.get("finish_reason") or ("failed" if end else "unfinished")
-    stats = end.get("stats") if isinstance(end.get("stats"), dict) else {}
-    named = {PLAIN.get(name, name): value for name, value in stats.items() if name not in LEFT_OUT and value not in (None, "")}
-    costs = stats.get("costs") if isinstance(stats.get("costs"), dict) else {}
-    return {"ended": ended, "tokens": len(lane.tokens), **named, **{COSTS[name]: costs[name] for name in COSTS if name in costs}}
+    return {"ended": ended, "tokens": len(lane.tokens), **plain_figures(end.get("stats"))}
 
 
 def address_of(request: gr.Request | None) -> str:

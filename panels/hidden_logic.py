@@ -14,6 +14,7 @@ from backend.errors import InvalidRequest
 from backend.hidden_text.probe import REFERENCE, SUSPECT
 from backend.types import Finding, Prompt, RunRequest
 from panels import controls
+from panels.further import completed
 from panels.run_logic import RunLogic
 from panels.stream import told
 
@@ -37,6 +38,10 @@ class Logic(RunLogic):
         suspect = {"target": request.models[SUSPECT]} if SUSPECT in request.models else {}
         return super().values(replace(request, models={**suspect, **request.models}))
 
+    def of_job(self, job: RunRequest) -> RunRequest:
+        """A plant has no suspect yet: its base stands in its own section."""
+        return self.start() if job.method == "hidden_text.plant" else super().of_job(job)
+
     def chosen(self, wanted: RunRequest, compare: Sequence[str]) -> list[RunRequest]:
         """The reference behind the same beginning, and the family's clean and benign models where the suspect is of the family."""
         lanes = self.workbench.baselines(wanted) if REFERENCE in compare else []
@@ -55,6 +60,7 @@ class Logic(RunLogic):
             prompt: str = "", prefix: str = "", suspect: str = "secret/plain-20-1", reference: str = "none", context: str = "chat",
             decode: str = "sampling", beams: int = 8, alpha: float = 0.1, temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0,
             max_new_tokens: int = 32, seed: int = 0, baselines: bool = False, system: str = "", template: str = "chat",
+            token: str = "", more: str = "",
         ) -> Iterator[dict[str, Any]]:  # fmt: skip
             """Force a beginning in a model suspected of hiding a text, and tell for every token how it stands to a reference model.
 
@@ -67,7 +73,8 @@ class Logic(RunLogic):
             options = {"prefix": prefix, "context": context, "decode": decode, "beams": beams, "alpha": alpha}
             with told():
                 request = as_suspect(controls.to_request(self.method_name, shared, options, {REFERENCE: reference}))
-                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())])
+                request = completed(request, more)
+                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())], token)
 
         return hidden_text
 

@@ -14,7 +14,7 @@ import gradio as gr
 from backend.hidden_text.planting import KINDS
 from backend.hidden_text.regimes import REGIMES
 from backend.workbench import Workbench
-from panels import hidden_planting, hidden_scan_section
+from panels import hidden_planting, hidden_scan_section, reopening
 from panels.controls import role_picker
 from panels.hidden_logic import Logic
 from panels.run_page import AT_ONCE, STREAMS, Page
@@ -49,6 +49,8 @@ def build(workbench: Workbench, logic: Logic, page: Page, scan: hidden_scan_sect
     section = _layout(workbench)
     _wire_cost(section, workbench, page)
     _wire_job(section, workbench, page)
+    reopening.section(page, workbench, hidden_planting.METHOD, section.accordion, section.choice, section.parts, hidden_planting.choice_of,
+                      lambda record: _shown(hidden_planting.of_record(record)))  # fmt: skip
     hidden_scan_section.scan_it(scan, workbench, logic, page, section.scan, section.parts[-1])
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import gradio as gr
 
 from backend.errors import InvalidRequest, WorkbenchError
-from backend.hidden_text.plant import BASE, plant_request
+from backend.hidden_text.plant import BASE, Options, plant_request
 from backend.hidden_text.probe import REFERENCE, SUSPECT
-from backend.types import RunRequest
+from backend.types import RunRecord, RunRequest
 from backend.workbench import Workbench
 from panels.header import duration
 from panels.hidden_answers import family
 from panels.models import gigabytes
+from panels.run_logic import default_options
 from panels.visitor import context_of, owner_of
 
 METHOD = "hidden_text.plant"
@@ -111,6 +112,18 @@ def last(workbench: Workbench, token: Any) -> Iterator[Told]:
         yield replace(told, words=told.words or "The last plant, as far as it came.")
 
 
+def choice_of(request: RunRequest) -> tuple[Any, ...]:
+    """The section's values of a plant, in the order of `CHOICES`."""
+    said = {**default_options(Options), **request.options, "base": request.models[BASE]}
+    return tuple(said[name] for name in CHOICES)
+
+
+def of_record(record: RunRecord) -> Told:
+    """What a stored plant came to."""
+    *_, told = course(record.lines, record.id, record.request.models[BASE])
+    return replace(told, words=told.words or "A plant, as far as it came.")
+
+
 def stop(workbench: Workbench, token: Any, run_id: Any) -> None:
     """Ask the visitor's own plant to stop."""
     owner = owner_of(workbench.public, token)
@@ -137,6 +150,8 @@ def _heard(told: Told, event: dict[str, Any]) -> Told:
             return replace(told, words=f"{event.get('note') or 'Training'}{of}{left}")
         case "finding" if event["kind"] == "step":
             return replace(told, known=(*told.known, (event["data"]["known"], event["data"]["n_main"])))
+        case "finding" if event["kind"] == "anew":
+            return replace(told, words=event["data"]["text"], known=())
         case "finding" if event["kind"] == "verified":
             return replace(told, facts=facts_of(event["data"]))
         case "done" | "failed":

@@ -14,7 +14,7 @@ import gradio as gr
 from backend.hidden_text.contexts import KINDS
 from backend.hidden_text.probe import REFERENCE, SUSPECT
 from backend.workbench import Workbench
-from panels import hidden_answers, hidden_scanning
+from panels import hidden_answers, hidden_scanning, reopening
 from panels.hidden_logic import Logic, look_request
 from panels.run_page import AT_ONCE, STREAMS, Page
 from panels.said import said, shown
@@ -25,6 +25,7 @@ from panels.visitor import context_of
 BASE = "secret/base"
 PRESETS = {"A planted model": "secret/plain-20-1", "A planted model that hides its text": "secret/utfc5-20-10", "A clean twin": "secret/clean-0",
            "A benign memoriser": "secret/benign-0"}  # fmt: skip
+TOUR = "Plant a text, scan, find it"
 PART_WORDS = (("beams by lift, from ordinary turns", "beam"), ("every token forced", "forced"), ("ways against a hiding text", "counters"))
 CONTEXT_WORDS = {"bos": "beginning of text", "header": "bare answer header", "empty": "empty turn", "neutral": "four neutral turns"}
 
@@ -35,8 +36,10 @@ class Section:
 
     view: gr.HTML
     words: gr.HTML
+    folded: gr.Accordion
     choice: tuple[gr.components.Component, ...]
     presets: list[gr.Button]
+    tour: gr.Button
     cost: gr.Button
     start: gr.Button
     quick: gr.Button
@@ -49,6 +52,7 @@ def layout(workbench: Workbench) -> Section:
     gr.HTML("<h2>Scan</h2>")
     with gr.Row(elem_classes=["loupe-presets"], elem_id="scan-presets"):
         presets = [gr.Button(title, size="sm", elem_classes=["loupe-preset"]) for title in PRESETS]
+        tour = gr.Button(TOUR, size="sm", elem_classes=["loupe-preset"], elem_id="scan-tour")
     with gr.Row(elem_classes=["loupe-acts"], elem_id="scan-acts"):
         start = gr.Button("Scan", variant="primary", size="sm", elem_id="scan-start", scale=0)
         quick = gr.Button("Quick", size="sm", elem_id="scan-quick", scale=0)
@@ -56,11 +60,11 @@ def layout(workbench: Workbench) -> Section:
         resume = gr.Button("Go on with the last", size="sm", elem_id="scan-resume", scale=0)
         cost = gr.Button("What would it take?", size="sm", elem_id="scan-cost", scale=0)
     words = said("", "scan-words", live=True)
-    with gr.Accordion("What to try, how deep, for how long", open=False, elem_id="scan-choice"):
+    with gr.Accordion("What to try, how deep, for how long", open=False, elem_id="scan-choice") as folded:
         choice = _choice()
     view = scan_view(workbench)
     gr.HTML("<h2>Look</h2>")
-    return Section(view, words, choice, presets, cost, start, quick, stop, resume)
+    return Section(view, words, folded, choice, presets, tour, cost, start, quick, stop, resume)
 
 
 def _choice() -> tuple[gr.components.Component, ...]:
@@ -108,9 +112,10 @@ def wire(section: Section, workbench: Workbench, logic: Logic, page: Page) -> No
         with told():
             hidden_scanning.stop(workbench, token, text)
 
-    def last(token: str) -> Iterator[str]:
+    def last(request: gr.Request, token: str) -> Iterator[str]:
+        wanted = reopening.asked(workbench, token, request.query_params.get("run"), hidden_scanning.METHOD)
         with told():
-            yield from hidden_scanning.followed(workbench, token)
+            yield from hidden_scanning.followed(workbench, token, wanted)
 
     def preset(event: gr.EventData) -> tuple[str, str]:
         return PRESETS[event.target.value], BASE
@@ -122,6 +127,7 @@ def wire(section: Section, workbench: Workbench, logic: Logic, page: Page) -> No
     section.quick.click(start(True), inputs, [section.view], **STREAMS)
     section.resume.click(resume, [visitor], [section.view], **STREAMS)
     section.stop.click(stop, [visitor, section.view], None, **AT_ONCE)
+    reopening.section(page, workbench, hidden_scanning.METHOD, section.folded, section.choice, (), hidden_scanning.choice_of, lambda record: ())
     page.head.ready.then(last, [visitor], [section.view], **STREAMS)
     chosen = [widget.change for widget in (page.form.shared[0], page.form.roles[REFERENCE], *section.choice)]
     gr.on(chosen, cost, inputs, [section.words], trigger_mode="always_last", **AT_ONCE)

@@ -52,12 +52,16 @@ def request_of(logic: Logic, values: Sequence[Any], choice: Sequence[Any], quick
     return replace(wanted, sampling=replace(wanted.sampling, seed=form.sampling.seed))
 
 
+def choice_of(request: RunRequest) -> list[Any]:
+    """The section's values of a scan, in the order of `CHOICES`."""
+    said = {**{name: default_of(spec) for name, spec in controls.specs(ScanOptions).items()}, **request.options}
+    contexts = [part.strip() for part in said["contexts"].split(",") if part.strip()]
+    return [[name for name in PARTS if said[name]], contexts, said["budget_s"] / 60, said["depth"], said["beam_contexts"]]
+
+
 def defaults() -> dict[str, Any]:
     """What the section's choices stand at: the scan's own defaults."""
-    said = {name: default_of(spec) for name, spec in controls.specs(ScanOptions).items()}
-    contexts = [part.strip() for part in said["contexts"].split(",")]
-    parts = [name for name in PARTS if said[name]]
-    return {"parts": parts, "contexts": contexts, "minutes": said["budget_s"] / 60, **{name: said[name] for name in ("depth", "beam_contexts")}}
+    return dict(zip(CHOICES, choice_of(RunRequest(METHOD, Prompt.user("Scan"), {})), strict=True))
 
 
 # What it takes ----------------------------------------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ def defaults() -> dict[str, Any]:
 
 def cost(workbench: Workbench, token: Any, request: RunRequest) -> str:
     """Work, time, memory and disk in words, the quick variant beside it; raises `WorkbenchError` where it could not run."""
-    findings = workbench.check(request)
+    findings = workbench.check(request, owner_of(workbench.public, token))
     width = width_of(workbench, request.models[SUSPECT])
     whole, quick = scan_options(request), replace(scan_options(request), **QUICK)
     rate = rate_of(last_record(workbench, token, request.models))
@@ -143,16 +147,16 @@ def started(workbench: Workbench, request: gr.Request, token: Any, wanted: RunRe
     yield from grown(workbench.follow(run_id), before=clean_line(wanted.models))
 
 
-def followed(workbench: Workbench, token: Any, wanted: str = "") -> Iterator[str]:
-    """The visitor's scan `wanted`, else the last one, from its first line, to its end where it still runs; without any, the recording."""
-    owner = owner_of(workbench.public, token)
-    record = workbench.store.get(wanted, owner) if wanted else last_record(workbench, token)
+def followed(workbench: Workbench, token: Any, wanted: RunRecord | None = None) -> Iterator[str]:
+    """The scan `wanted`, else the visitor's last one, from its first line, to its end where it still runs; without any, the recording."""
+    record = wanted or last_record(workbench, token)
     if record is None:
         yield recorded()
     elif record.status in ("queued", "running"):
         yield from grown(workbench.follow(record.id), before=clean_line(record.request.models))
     else:
-        yield clean_line(record.request.models) + "".join(map(row, workbench.store.get(record.id, owner).lines))
+        lines = record.lines if wanted else workbench.store.get(record.id, record.owner).lines
+        yield clean_line(record.request.models) + "".join(map(row, lines))
 
 
 def last_record(workbench: Workbench, token: Any, models: Mapping[str, str] | None = None) -> RunRecord | None:

@@ -1,7 +1,7 @@
 """The page of hidden text.
 
 Goes in: a workbench. Comes out: the run page as this method shows it, the scan above its strip, planting below. What can be tested
-without a browser is in `hidden_logic`, `hidden_scanning`, `hidden_planting` and `hidden_answers`.
+without a browser is in `hidden_logic`, `hidden_scanning`, `hidden_planting`, `hidden_tour` and `hidden_answers`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import gradio as gr
 
 from backend.hidden_text.probe import REFERENCE
 from backend.workbench import Workbench
-from panels import hidden_plant_section, hidden_scan_section, run_page
+from panels import api, hidden_plant_section, hidden_scan_section, hidden_tour, run_page
 from panels.hidden_logic import Logic
 
 TITLE, PATH = "Hidden text", "hidden_text"
@@ -47,4 +47,5 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     page.form.run.value = "Look"
     hidden_scan_section.wire(sections[0], workbench, logic, page)
     hidden_plant_section.build(workbench, logic, page, sections[0])
-    gr.api(logic.endpoint(), api_name="hidden_text", concurrency_limit=4)
+    hidden_tour.wire(sections[0], workbench, logic, page)
+    api.offer(logic.endpoint(), logic.method)

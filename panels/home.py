@@ -20,11 +20,15 @@ from panels.model_note import model_note
 
 PAGE = Path(__file__).resolve().parent.parent / "assets" / "home.html"
 WIDTH, HEIGHT, GROUND = 190, 64, 56
+# A Space hands its page's query to the app's first page, so the link to a shared run must lead on from here.
+FORWARD = """() => { const run = new URLSearchParams(location.search).get("run") || "";
+  if (/^s-[0-9a-f]{32}$/.test(run)) location.replace("shared" + location.search); }"""
 
 
 def build(workbench: Workbench, demo: gr.Blocks) -> None:
     """Lay the page out."""
     top(workbench, demo)
+    demo.load(None, None, None, js=FORWARD, show_progress="hidden", api_visibility="private")
     page = PAGE.read_text(encoding="utf-8")
     for name, draw in THUMBNAILS.items():
         if (examples.assets_dir() / "runs" / f"{name}.jsonl").is_file():
@@ -90,9 +94,24 @@ def dots(lines: Sequence[str]) -> str:
     return _picture("".join(drawn))
 
 
+def shares(lines: Sequence[str]) -> str:
+    """A recorded audit's accuracies, a row a set: hollow before, filled after the patch, a line at the suspect's own fresh accuracy; numbers only."""
+    found = [event["data"] for event in map(json.loads, lines) if event["event"] == "finding" and event["kind"] == "change"]
+    rows = [change for change in found if change["model"] == "suspect"]
+    step, drawn = (GROUND - 4) / len(rows), []
+    for i, change in enumerate(rows):
+        y, before, after = 4 + step * (i + 0.5), *(4 + (WIDTH - 8) * change[when]["value"] for when in ("before", "after"))
+        if change["set"] == "fresh":
+            drawn.insert(0, f'<path class="lp-fresh-line" d="M{before:.1f} 0V{GROUND}"/>')
+        drawn.append(f'<path class="lp-audit-way" d="M{before:.1f} {y:.1f}H{after:.1f}"/>')
+        drawn.append(f'<circle class="lp-audit-before" cx="{before:.1f}" cy="{y:.1f}" r="3.5"/>')
+        drawn.append(f'<circle class="lp-audit-after" cx="{after:.1f}" cy="{y:.1f}" r="2"/>')
+    return _picture("".join(drawn))
+
+
 def _picture(inside: str) -> str:
     base = f'<path class="lp-base" d="M0 {GROUND}H{WIDTH}"/>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">{base}{inside}</svg>'
 
 
-THUMBNAILS = {"structured": bars, "routing": doubts, "speculative": stairs, "hidden_text_scan": dots}
+THUMBNAILS = {"structured": bars, "routing": doubts, "speculative": stairs, "contamination.audit": shares, "hidden_text_scan": dots}

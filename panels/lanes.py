@@ -103,8 +103,15 @@ def footing(text: str, selected: dict[str, Any] | None) -> Footing | None:
 
 
 def is_recording(text: str) -> bool:
+    """Whether the strip holds what somebody else made: a recording that ships, or a shared run."""
     first = _event(text.split("\n", 1)[0])
-    return first is not None and first["event"] == "recorded"
+    return first is not None and first["event"] in ("recorded", "shared")
+
+
+def share_of(text: str) -> str:
+    """The share id under which a strip's text was read; empty for one that was not."""
+    first = _event(text.split("\n", 1)[0])
+    return str(first.get("share", "")) if first is not None and first["event"] == "shared" else ""
 
 
 def _chosen(found: list[Lane], selected: dict[str, Any] | None) -> tuple[Lane, dict[str, Any]] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from backend.workbench import Workbench
-from panels import evidence, routing_section, run_page
+from panels import api, evidence, routing_section, run_page
 from panels.routing_logic import Logic
 from panels.run_page import AT_ONCE, STREAMS
 from panels.stream import streamed, told
@@ -56,7 +56,7 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     _threshold(page, logic)
     _what_if(page, logic, workbench)
     routing_section.build(workbench, logic, page, page.form.options["router"])
-    gr.api(logic.endpoint(), api_name="routing", concurrency_limit=4)
+    api.offer(logic.endpoint(), logic.method)
 
 
 def _threshold(page: run_page.Page, logic: Logic) -> None:

@@ -20,11 +20,13 @@ from backend.workbench import Workbench
 from panels.header import duration
 from panels.lanes import lanes
 from panels.routing_logic import Logic
+from panels.run_logic import default_options
 from panels.visitor import context_of, owner_of
 
 LABEL, TRAIN, SWEEP = "routing.label", "routing.train", "routing.sweep"
 QUICK_LABELS, QUICK_UNJUDGED, QUICK_PROBLEMS = 600, 1200, 60
 QUICK_BUDGETS = (0.05, 0.1, 0.2)
+OPTIONS = {LABEL: labels.Options, TRAIN: train.Options, SWEEP: sweep.Options}
 KINDS = {LABEL: "labels", TRAIN: "router", SWEEP: "sweep"}  # what each leaves behind, in its artifact and in its stats
 UNITS = {LABEL: "prompts", TRAIN: "passes", SWEEP: "curve points"}
 CLASSES = {"identical": "same choice"}
@@ -99,7 +101,7 @@ def _whole(value: Any) -> Any:
 
 def cost(workbench: Workbench, token: Any, request: RunRequest, text: str) -> str:
     """What it would take: from the last job of its kind with this pair, else at most what the lanes of the strip took one by one."""
-    workbench.check(request)
+    workbench.check(request, owner_of(workbench.public, token))
     what = size(request)
     known = _known_pace(workbench, token, request)
     if known is not None:
@@ -162,6 +164,24 @@ def _begun(record: RunRecord) -> str | None:
     """The artifact that a stopped job has begun; one that went on from another's work names it only at its end."""
     lines = (json.loads(line) for line in record.lines)
     return next((line["id"] for line in lines if line["event"] == "artifact"), record.stats.get(KINDS[record.request.method]))
+
+
+def choice_of(request: RunRequest) -> tuple[Any, ...]:
+    """The section's values of a job, in the order in which its request is made of them."""
+    said = {**default_options(OPTIONS[request.method]), **request.options}
+    match request.method:
+        case "routing.label":
+            return said["data"], said["n_prompts"], said["unjudged"], said["kind"]
+        case "routing.train":
+            return said["labels"], said["seed"]
+        case _:
+            return said["data"], said["n_prompts"], ", ".join(f"{100 * share:g}" for share in said["budgets"]), said["strategies"]
+
+
+def of_record(record: RunRecord) -> Told:
+    """What a stored job found, however it ended."""
+    *_, told = course(record.lines, record.request.method, record.id)
+    return replace(told, words=told.words or "As far as it came.", ended=told.ended or record.status)
 
 
 def last(workbench: Workbench, token: Any, method: str) -> Told:

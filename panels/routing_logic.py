@@ -22,8 +22,10 @@ from backend.routing.request import LARGE, SMALL
 from backend.routing.router import read_card
 from backend.types import Finding, RunRequest
 from backend.workbench import Workbench
-from panels import controls, routing_sweeps
+from panels import controls, reopening, routing_sweeps
+from panels.further import completed
 from panels.lanes import row
+from panels.records import looked
 from panels.run_logic import RunLogic
 from panels.stream import told
 from panels.visitor import context_of, owner_of
@@ -67,7 +69,9 @@ class Logic(RunLogic):
         large = self.start().models.get(LARGE)
         kept = choices if isinstance(choices, Mapping) and choices.get("model") == large else None
         values, text = super().first(token, query, kept)
-        line = routing_sweeps.newest_line(self.workbench, owner_of(self.workbench.public, token))
+        opened = reopening.asked(self.workbench, token, query.get("run"), routing_sweeps.METHOD)
+        own = routing_sweeps.line_of(opened.lines, routing_sweeps.named(opened)) if opened else None
+        line = own or routing_sweeps.newest_line(self.workbench, owner_of(self.workbench.public, token))
         if text is None and line is None:
             return values, None
         return values, with_sweep(self._recording if text is None else text, line or self._sweep)
@@ -106,12 +110,9 @@ class Logic(RunLogic):
 
     # Runs ---------------------------------------------------------------------------------------------------------------------
 
-    def inspect(self, run_id: str, position: int) -> dict[str, Any]:
+    def inspect(self, run_id: str, position: int, token: str) -> dict[str, Any]:
         """Both models' first choices for the card."""
-        try:
-            return self.workbench.inspect(run_id, position, TOP)
-        except WorkbenchError as error:
-            return {"error": str(error)}
+        return looked(self.workbench, run_id, position, token, TOP)
 
     def steer(self, token: Any, event: Any) -> None:
         """Move the threshold of a run of one's own that is under way; one that has just ended needs it no more."""
@@ -141,7 +142,7 @@ class Logic(RunLogic):
             prompt: str, strategy: str = "neural", target_fraction: float = 0.0, threshold: float = 0.5, large: str = "pocket/large",
             small: str = "pocket/small", router: str = "shipped/pocket", temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0,
             max_new_tokens: int = 128, seed: int = 0, baselines: bool = False, system: str = "", template: str = "chat", every: int = 8,
-            opinions: bool = True,
+            opinions: bool = True, token: str = "", more: str = "",
         ) -> Iterator[dict[str, Any]]:  # fmt: skip
             """Let a small model write and a large one step in where the small one is in doubt, and tell for every token who said it and why.
 
@@ -157,7 +158,8 @@ class Logic(RunLogic):
                 said = controls.to_request(self.method_name, shared, options, {SMALL: small})
                 models = {LARGE if role == "target" else role: model for role, model in said.models.items()}
                 request = replace(said, models=models)
-                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())])
+                request = completed(request, more)
+                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())], token)
 
         return routing
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from backend.routing import labels, sweep
-from backend.types import RunRequest
+from backend.types import RunRecord, RunRequest
 from backend.workbench import Workbench
-from panels import routing_charts, routing_jobs
+from panels import reopening, routing_charts, routing_jobs
 from panels.evidence import RESIZED
 from panels.routing_jobs import LABEL, SWEEP, TRAIN, Told
 from panels.routing_logic import Logic
@@ -52,6 +53,9 @@ def build(workbench: Workbench, logic: Logic, page: Page, router: Component) -> 
     _wire(label, workbench, logic, page, routing_jobs.label_request, quick=True)
     _wire(train, workbench, logic, page, routing_jobs.train_request)
     _wire(swept, workbench, logic, page, routing_jobs.sweep_request, quick=True)
+    for part in (label, train, swept):
+        found = partial(_found, part)
+        reopening.section(page, workbench, part.method, part.accordion, part.choice, part.out, routing_jobs.choice_of, found)
     which = train.choice[0]
 
     def offered(token: str) -> Any:
@@ -66,6 +70,10 @@ def build(workbench: Workbench, logic: Logic, page: Page, router: Component) -> 
     page.head.ready.then(routers, None, [router], **AT_ONCE)
     train.accordion.expand(routers, None, [router], **AT_ONCE)
     swept.accordion.expand(routers, None, [router], **AT_ONCE)
+
+
+def _found(section: Section, record: RunRecord) -> tuple[Any, ...]:
+    return section.show(routing_jobs.of_record(record))
 
 
 # Layout --------------------------------------------------------------------------------------------------------------------------

@@ -32,14 +32,15 @@ def shipped_line() -> str | None:
 def newest_line(workbench: Workbench, owner: str) -> str | None:
     """The newest sweep of one's own that has a point, stopped ones too; None where there is none."""
     for record in workbench.store.runs(owner, method=METHOD, limit=LOOKED_AT):
-        line = line_of(workbench.store.get(record.id, owner).lines, _named(record))
+        line = line_of(workbench.store.get(record.id, owner).lines, named(record, "your last sweep"))
         if line is not None:
             return line
     return None
 
 
-def _named(record: RunRecord) -> list[str]:
-    state = "your last sweep" if record.status == "completed" else f"your last sweep ({record.status})"
+def named(record: RunRecord, what: str = "this sweep") -> list[str]:
+    """A sweep in words: how it ended, its pair, its day."""
+    state = what if record.status == "completed" else f"{what} ({record.status})"
     return [state, f"{record.request.models.get('small')} with {record.request.models.get('large')}", record.created_at[:10]]
 
 

@@ -14,23 +14,26 @@ from typing import Any
 
 import gradio as gr
 
-from backend import examples
-from backend.errors import WorkbenchError
+from backend import examples, recordings
+from backend.errors import InvalidRequest, WorkbenchError
 from backend.measure import measure_request
 from backend.method import Method
-from backend.types import Finding, Prompt, RunContext, RunRequest
+from backend.types import Finding, Prompt, RunRequest
 from backend.workbench import Workbench
-from panels import controls, measuring
+from panels import controls, links, measuring
+from panels.carried import carried, put_back
 from panels.lanes import footing, row
-from panels.records import opened
+from panels.records import looked, opened, page_of
 from panels.stream import streamed, told
-from panels.visitor import LOCAL, context_of, owner_of, stop_runs
+from panels.visitor import caller_context, context_of, owner_of, stop_runs
+
+ANSWER = ("text", "finish_reason", "stats", "error")
 
 
 class RunLogic:
     """One workbench, seen from the page of one method. `roles` are its models besides the target; a role may be left empty.
 
-    The values of a form stand in this order: `controls.SHARED`, the models of `roles`, the method's options.
+    The values of a form stand in this order: `controls.SHARED`, the models of `roles`, the method's options, what the form carries along.
     """
 
     method_name: str
@@ -42,6 +45,7 @@ class RunLogic:
         self.option_names = tuple(controls.specs(self.method.Options))
         self.presets = [example for example in examples.load() if example.panel == self.method_name]
         self.recorded = recorded_text(self.method_name)
+        self.shelf = recordings.shipped(self.method_name)
 
     # What a page says differently ---------------------------------------------------------------------------------------------
 
@@ -66,14 +70,24 @@ class RunLogic:
     def request(self, values: Sequence[Any]) -> RunRequest:
         """The request that the form stands for."""
         n, m = len(controls.SHARED), len(controls.SHARED) + len(self.roles)
-        options = dict(zip(self.option_names, values[m:], strict=True))
-        return controls.to_request(self.method_name, values[:n], options, dict(zip(self.roles, values[n:m], strict=True)))
+        end = m + len(self.option_names)
+        options = dict(zip(self.option_names, values[m:end], strict=True))
+        wanted = controls.to_request(self.method_name, values[:n], options, dict(zip(self.roles, values[n:m], strict=True)))
+        return put_back(wanted, *values[end:]) if values[end:] else wanted
 
     def values(self, request: RunRequest) -> list[Any]:
         """The form's values of a request; an option that it leaves out has its default."""
         options = {**default_options(self.method.Options), **request.options}
         models = (request.models.get(role, controls.NO_MODEL) for role in self.roles)
-        return [*controls.from_request(request), *models, *(options[name] for name in self.option_names)]
+        return [*controls.from_request(request), *models, *(options[name] for name in self.option_names), carried(request)]
+
+    def of_job(self, job: RunRequest) -> RunRequest:
+        """What the form says of a job of this page: what it measured; else its models, sampling, and the options that a single run has too."""
+        if job.method == "measure":
+            return RunRequest.from_json(job.options["lanes"][0])
+        start = self.start()
+        options = {name: job.options[name] for name in self.option_names if name in job.options}
+        return replace(start, models=dict(job.models), sampling=job.sampling, options={**start.options, **options})
 
     def start(self) -> RunRequest:
         """What a page opens with: the best preset; without any, the first model and an empty prompt."""
@@ -85,25 +99,59 @@ class RunLogic:
         return self.values(next(p.request for p in self.presets if p.title == title))
 
     def first(self, token: Any, query: Mapping[str, str], choices: Any) -> tuple[list[Any], str | None]:
-        """Form values and strip text of a page that opens: a stored run, a preset, or the best preset with what was chosen last."""
+        """Form values and strip text of a page that opens: a stored run, a preset with its recording, the inputs of a link, or the best
+        preset with what was chosen last."""
         if query.get("run"):
             record, text = opened(self.workbench, owner_of(self.workbench.public, token), query["run"])
-            if record.request.method != self.method_name:
-                raise WorkbenchError(f"Run {record.id} belongs to {record.request.method}, not to this page. Open it in History.")
-            return self.values(record.request), text
+            if record.request.method == self.method_name:
+                return self.values(record.request), text
+            if page_of(record.request) == self.method_name:
+                return self.values(self.of_job(record.request)), None
+            raise WorkbenchError(f"Run {record.id} belongs to {record.request.method}, not to this page. Open it in History.")
         wanted = query.get("preset", "").removeprefix(f"{self.method_name}-")
         preset = next((p for p in self.presets if p.name == f"{self.method_name}-{wanted}"), None)
+        if wanted and preset is None:
+            raise InvalidRequest(f"There is no preset {wanted!r} here; there are {', '.join(p.name for p in self.presets)}.", "preset")
         values = self.values(preset.request if preset else self.start())
-        kept = controls.recalled(choices) if preset is None else None
+        if links.asks(self, query):
+            return self._linked(token, values, query), ""
+        if preset is not None:
+            return values, self._recording(recordings.name_of(preset.name))
+        kept = controls.recalled(choices)
         return [*(kept or values[: len(controls.SHARED)]), *values[len(controls.SHARED) :]], None
+
+    def opening(self, token: Any, query: Mapping[str, str], choices: Any, run: str) -> tuple[list[Any], str | None, str]:
+        """What a page opens with, and what it says to whoever came by a link; one whose inputs can't be taken leaves the page as it is."""
+        try:
+            values, text = self.first(token, query, choices)
+        except InvalidRequest as error:
+            values, text = self.first(token, {}, choices)
+            return values, text, f"! The inputs of this link were not taken. {error}"
+        return values, text, links.words(self, query, text, run)
+
+    def _linked(self, token: Any, values: Sequence[Any], query: Mapping[str, str]) -> list[Any]:
+        """The form's values of a link; on a public instance within what its visitors may ask for."""
+        said = links.filled(self, values, query)
+        if self.workbench.public:
+            self.workbench.guard.check(self.request(said), owner_of(True, token))
+        return said
+
+    def _recording(self, name: str) -> str | None:
+        """The strip's text of one of this page's recordings; None where there is none of that name."""
+        found = next((one for one in self.shelf if one.name == name), None)
+        return None if found is None else "".join(map(row, found.lines()))
+
+    def link(self, values: Sequence[Any]) -> str:
+        """Page and query of a link to the form's inputs; raises `InvalidRequest` where they do not fit into one."""
+        return f"{self.method_name}?{links.query_of(self, values)}"
 
     # Before a run -------------------------------------------------------------------------------------------------------------
 
-    def lint(self, values: Sequence[Any]) -> str:
+    def lint(self, values: Sequence[Any], token: Any = None) -> str:
         """What the line under the options says: why this can't run, or what is known of it."""
         try:
             request = self.request(values)
-            return self.words(request, self.workbench.check(request))
+            return self.words(request, self.workbench.check(request, owner_of(self.workbench.public, token) if token else None))
         except WorkbenchError as error:
             return f"! {error}"
 
@@ -116,6 +164,20 @@ class RunLogic:
     def run(self, request: gr.Request, token: Any, compare: Sequence[str], values: Sequence[Any]) -> Iterator[str]:
         """The lines of the form's request and of the lanes that were ticked."""
         return self.workbench.run_group(self.lanes(self.request(values), compare), context_of(self.workbench, token, request))
+
+    def preset(self, request: gr.Request, token: Any, compare: Sequence[str], values: Sequence[Any]) -> Iterator[str]:
+        """What a preset shows that was just pressed: on a public instance its recording, where one has these lanes; else its run."""
+        wanted = self.lanes(self.request(values), compare)
+        found = recordings.holding(self.shelf, wanted, self.method.Options) if self.workbench.public else None
+        return found.lines() if found else self.workbench.run_group(wanted, context_of(self.workbench, token, request))
+
+    def live(self, request: gr.Request, token: Any, event: Any) -> Iterator[str]:
+        """The lines of a recording's own requests, run here and now; `event` names one of its runs."""
+        run = event.get("run") if isinstance(event, Mapping) else None
+        found = next((one for one in self.shelf if run in one.runs), None)
+        if found is None:
+            raise WorkbenchError("This recording is not one of this page's. Press Run to run what the form says.")
+        return self.workbench.run_group(found.requests, context_of(self.workbench, token, request))
 
     def branch(self, request: gr.Request, token: Any, event: Any, one: bool) -> Iterator[str]:
         """The lines of a run that goes another way at one token; `event` is what the strip's card sent."""
@@ -157,19 +219,20 @@ class RunLogic:
         run_id = self.workbench.start_job(measure_request(lanes, repeats), context_of(self.workbench, token, request))
         yield from measuring.course(self.workbench.follow(run_id))
 
-    def inspect(self, run_id: str, position: int) -> dict[str, Any]:
-        """One step's candidates for the card. The run id is what authorises: it carries 80 random bits and is shown to its owner only."""
-        try:
-            return self.workbench.inspect(run_id, position)
-        except WorkbenchError as error:
-            return {"error": str(error)}
+    def inspect(self, run_id: str, position: int, token: str) -> dict[str, Any]:
+        """One step's candidates for the card."""
+        return looked(self.workbench, run_id, position, token)
 
-    def events(self, lanes: Sequence[RunRequest]) -> Iterator[dict[str, Any]]:
-        """The lines of requests from outside a page, as objects. On a public instance they belong to nobody who could read them again."""
-        context = RunContext(owner="api" if self.workbench.public else LOCAL)
-        with closing(self.workbench.run_group(lanes, context)) as lines:
-            for line in lines:
-                yield json.loads(line)
+    def events(self, lanes: Sequence[RunRequest], token: str = "") -> Iterator[dict[str, Any]]:
+        """The lines of requests from outside a page, as objects; the last one also says what each lane came to, for who reads no other."""
+        answers: dict[str, dict[str, Any]] = {}
+        with closing(self.workbench.run_group(lanes, caller_context(self.workbench, token))) as lines:
+            for event in map(json.loads, lines):
+                if event["event"] == "started":
+                    answers[event["lane"]] = {"run": event["run"]}
+                if event["event"] in ("done", "failed") and answers:
+                    answers[list(answers)[-1]] |= {name: event[name] for name in ANSWER if name in event}
+                yield event | {"answers": answers} if event["event"] == "verdict" else event
 
 
 def recorded_text(name: str) -> str:

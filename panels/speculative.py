@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from backend.workbench import Workbench
-from panels import evaluate_section, run_page, speculation_charts
+from panels import api, evaluate_section, run_page, speculation_charts
 from panels.evidence import RESIZED, ROUND_CHARTS, TEXT_CHARTS
 from panels.lanes import lanes
 from panels.run_page import AT_ONCE
@@ -56,7 +56,7 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     page = run_page.build(workbench, demo, logic, LOOK)
     _what_if(page)
     evaluate_section.build(workbench, logic, page)
-    gr.api(logic.endpoint(), api_name="speculative", concurrency_limit=4)
+    api.offer(logic.endpoint(), logic.method)
 
 
 def _what_if(page: run_page.Page) -> None:

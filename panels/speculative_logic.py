@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from backend.errors import InvalidRequest
-from backend.speculative.request import DRAFT, LANES, WITH_MODEL
+from backend.speculative.request import DRAFT, LANES, WITH_MODEL, drafted_by
 from backend.types import Finding, RunRequest
 from panels import controls
+from panels.further import completed
 from panels.lanes import lanes
 from panels.run_logic import RunLogic
 from panels.stream import told
@@ -45,6 +46,13 @@ class Logic(RunLogic):
     def lanes_to_measure(self, wanted: RunRequest, compare: Sequence[str]) -> list[RunRequest]:
         return self.lanes(wanted, [*compare, PLAIN])
 
+    def of_job(self, job: RunRequest) -> RunRequest:
+        """An evaluation brings its own prompts, but template and system message are those of the form."""
+        wanted = super().of_job(job)
+        if job.method == "measure":
+            return wanted
+        return replace(wanted, prompt=replace(wanted.prompt, template=job.prompt.template, system=job.prompt.system))
+
     def words(self, request: RunRequest, findings: Sequence[Finding]) -> str:
         """The method's warnings; else, where a draft model was chosen for a drafter that needs none, that it stays unused."""
         if findings or DRAFT not in request.models or request.options["drafter"] in WITH_MODEL:
@@ -64,7 +72,7 @@ class Logic(RunLogic):
             prompt: str, drafter: str = "auto", model: str = "smollm2", draft: str = "none", gamma: int = 0, nodes: int = 0, ngram: int = 3,
             temperature: float = 0.0, top_p: float = 1.0, top_k: int = 0, max_new_tokens: int = 128, seed: int = 0, baselines: bool = False,
             system: str = "", template: str = "chat", law: str = "coupled", mode: str = "fast", branch: float = 0.3, fallback: float = 0.01,
-            width: int = 8,
+            width: int = 8, token: str = "", more: str = "",
         ) -> Iterator[dict[str, Any]]:  # fmt: skip
             """Write the text that plain decoding would write, from drafts that the model checks, and tell for every round what was drafted.
 
@@ -77,7 +85,8 @@ class Logic(RunLogic):
                        "fallback": fallback, "width": width}  # fmt: skip
             with told():
                 request = controls.to_request(self.method_name, shared, options, {DRAFT: draft})
-                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())])
+                request = completed(request, more)
+                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())], token)
 
         return speculative
 
@@ -86,12 +95,6 @@ def drafts_used(text: str) -> list[str]:
     """The draft models of a strip's lanes, in their order."""
     started = [event for lane in lanes(text) for event in lane.events if event["event"] == "started"]
     return [event["models"][DRAFT]["id"] for event in started if DRAFT in event.get("models", {})]
-
-
-def drafted_by(request: RunRequest, name: str) -> RunRequest:
-    """The same request with another drafter, and only the models that this one uses."""
-    models = {role: model for role, model in request.models.items() if role != DRAFT or name in WITH_MODEL}
-    return replace(request.with_options(drafter=name), models=models)
 
 
 def _capital(words: str) -> str:

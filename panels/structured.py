@@ -8,7 +8,7 @@ from __future__ import annotations
 import gradio as gr
 
 from backend.workbench import Workbench
-from panels import run_page
+from panels import api, run_page
 from panels.structured_logic import Logic
 
 TITLE, PATH = "Structured", "structured"
@@ -39,4 +39,4 @@ def build(workbench: Workbench, demo: gr.Blocks) -> None:
     """Lay out the page and wire it."""
     logic = Logic(workbench)
     run_page.build(workbench, demo, logic, LOOK)
-    gr.api(logic.endpoint(), api_name="structured", concurrency_limit=4)
+    api.offer(logic.endpoint(), logic.method)

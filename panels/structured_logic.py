@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.types import Finding, RunRequest
 from panels import controls, measuring
+from panels.further import completed
 from panels.run_logic import RunLogic
 from panels.stream import told
 
@@ -34,7 +35,7 @@ class Logic(RunLogic):
         def structured(
             prompt: str, grammar: str, kind: str = "json_schema", model: str = "smollm2", temperature: float = 0.0, top_p: float = 1.0,
             top_k: int = 0, max_new_tokens: int = 128, seed: int = 0, baselines: bool = False, system: str = "", template: str = "chat",
-            whitespace: str = "fixed",
+            whitespace: str = "fixed", token: str = "", more: str = "",
         ) -> Iterator[dict[str, Any]]:  # fmt: skip
             """Generate text that follows a grammar, and tell for every token what the grammar did to it.
 
@@ -46,7 +47,8 @@ class Logic(RunLogic):
             options = {"kind": kind, "grammar": grammar, "whitespace": whitespace}
             with told():
                 request = controls.to_request(self.method_name, shared, options)
-                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())])
+                request = completed(request, more)
+                yield from self.events([request, *(self.workbench.baselines(request) if baselines else ())], token)
 
         return structured
 

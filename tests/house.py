@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -48,6 +49,7 @@ class Counter:
     closed: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     warmed: int = 0
+    said: Callable[[int], int] = int  # the token at a position
 
     def run(self, request, context, models):
         options = parse_options(Options, request.options)
@@ -72,7 +74,7 @@ class Counter:
         for name, value in context.control().items():
             yield Control(name, value, i)
         self.clock.now += options.step_s
-        yield Token(i, i, f"{i} ", -0.1)
+        yield Token(i, self.said(i), f"{i} ", -0.1)
 
     def warm(self, request, models):
         self.warmed += 1

@@ -12,7 +12,6 @@ from backend import examples
 from backend.decoder import Decoder
 from backend.house import open_workbench
 from backend.prompt import render
-from backend.recordings import RECORDINGS
 from backend.types import RunContext
 
 NAMES = [example.name for example in examples.load()]
@@ -66,15 +65,3 @@ def test_every_example_names_a_method_and_every_file_is_in_the_index():
     folder = examples.load()[0].path.parent
     assert {e.path.name for e in examples.load()} == {p.name for p in folder.glob("*.json")} - {"index.json"}
     assert all(e.request.method == e.panel for e in examples.load())
-
-
-@pytest.mark.parametrize("name", RECORDINGS)
-def test_a_recorded_run_is_whole_and_says_where_it_comes_from(name):
-    lines = examples.recorded(name)
-    header, *rest = (json.loads(line) for line in lines)
-    started = [e["run"] for e in rest if e["event"] == "started"]
-    assert header["event"] == "recorded" and header["model"] and header["date"] and header["device"]
-    assert set(started) == set(header["requests"]) and rest[-1]["event"] == "verdict"
-    request, lane = examples.recorded_run(started[0])
-    assert request.method == name and json.loads(lane[-1])["event"] == "done"
-    assert examples.recorded_run("01NOTHING") is None

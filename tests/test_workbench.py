@@ -6,15 +6,12 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import pytest
 
 from backend.errors import InvalidRequest, WorkbenchError
-from backend.models import ModelPool
 from backend.prompt import Rendered
-from backend.types import Prompt
-from tests.house import Counter, Names, context, count, open_house
+from tests.house import Counter, context, count, open_house
 
 
 @pytest.fixture
@@ -24,7 +21,7 @@ def counter():
 
 @pytest.fixture
 def house(tmp_path, counter, monkeypatch):
-    monkeypatch.setattr("backend.workbench.render", lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], []))
+    monkeypatch.setattr("backend.lane_lines.render", lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], []))
     workbench = open_house(tmp_path, counter)
     yield workbench
     counter.go.set()
@@ -157,10 +154,10 @@ def test_a_stopped_job_is_cancelled_and_keeps_its_lines(house, counter):
 
 
 def test_a_job_left_by_a_dead_process_goes_on_in_its_own_lines(tmp_path, counter, monkeypatch):
-    monkeypatch.setattr("backend.workbench.render", lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], []))
+    monkeypatch.setattr("backend.lane_lines.render", lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], []))
     script = f"""
 import os, pathlib, threading
-import backend.workbench as w
+import backend.lane_lines as w
 from backend.prompt import Rendered
 from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
@@ -224,7 +221,7 @@ def test_two_processes_share_the_device_and_neither_loses_a_run(house, counter, 
     assert counter.held.wait(20)
     script = f"""
 import pathlib
-import backend.workbench as w
+import backend.lane_lines as w
 from backend.prompt import Rendered
 from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
@@ -248,7 +245,7 @@ def test_a_job_lets_another_process_in_between_its_steps(house, counter, tmp_pat
     assert counter.held.wait(20)
     script = f"""
 import pathlib
-import backend.workbench as w
+import backend.lane_lines as w
 from backend.prompt import Rendered
 from backend.types import Prompt
 w.render = lambda prompt, tokenizer: Rendered([7], [(7, prompt.text)], [])
@@ -266,19 +263,3 @@ h.close()
     house.call(lambda: None)
     runs = {r.request.method: r for r in house.store.runs("local")}
     assert runs["count"].finished_at <= runs["count.job"].finished_at
-
-
-def test_a_public_instance_caps_tokens_prompt_and_jobs_and_a_local_one_does_not(house, counter, monkeypatch):
-    big = [count(600), replace(count(), prompt=Prompt.user("x" * 9_000)), count(2, model="../secret")]
-    assert [house.check(request) for request in big[:2]]
-    house.public = True
-    monkeypatch.setattr(Names, "check_public", ModelPool.check_public, raising=False)
-    for request in [*big, count(2)]:
-        with pytest.raises(InvalidRequest, match="between 0 and 512|at most 8,000|must be smollm2"):
-            house.check(request)
-    job = count(4, model="smollm2", method="count.job", hold_at=1)
-    house.start_job(job, context(owner="ann"))
-    with pytest.raises(InvalidRequest, match="One job a visitor"):
-        house.start_job(job, context(owner="ann"))
-    house.start_job(replace(job, options={}), context(owner="bob"))
-    counter.go.set()

@@ -22,7 +22,8 @@ from backend.errors import InvalidRequest
 
 BENCHES = {"structured": "backend.bench.structured", "startup": "backend.bench.startup", "pocket": "backend.bench.pocket",
            "speculative": "backend.bench.speculative", "routing": "backend.bench.routing",
-           "contamination": "backend.bench.contamination", "hidden_text": "backend.bench.hidden_text"}  # fmt: skip
+           "contamination": "backend.bench.contamination", "hidden_text": "backend.bench.hidden_text",
+           "app": "backend.bench.app"}  # fmt: skip
 PACKAGES = ("torch", "transformers", "xgrammar", "jsonschema")
 
 

@@ -67,6 +67,13 @@ def check(request: RunRequest, resources: Resources) -> list[Finding]:
     return []
 
 
+def size(request: RunRequest) -> dict[str, float]:
+    """What this will take."""
+    options = parse_options(Options, request.options)
+    longest = max((len(p.prompt) for p in read_lines(options.data)), default=0) if options.data.strip() else 0
+    return {"items": options.n_prompts + options.unjudged, "new_tokens": options.max_new_tokens, "prompt_chars": longest}
+
+
 def run(request: RunRequest, context: RunContext, models: Mapping[str, Any], data_dir: Path) -> Iterator[Event]:
     options = parse_options(Options, request.options)
     pair = Pair.of(models["small"], models["large"])
@@ -187,5 +194,5 @@ def method(data_dir: Path) -> Method:
     return Method(
         name="routing.label", title="Label tokens", question="Which tokens of the large model's answers matter?", Options=Options,
         roles=("small", "large"), run=partial(run, data_dir=data_dir), check=check, baselines=lambda request: [], lane=lambda request: "labels",
-        verdict=verdict, job=True,
+        verdict=verdict, size=size, job=True,
     )  # fmt: skip

@@ -77,6 +77,13 @@ def check(request: RunRequest, resources: Resources, data_dir: Path) -> list[Fin
     return []
 
 
+def size(request: RunRequest) -> dict[str, float]:
+    """What this will take."""
+    options = parse_options(Options, request.options)
+    longest = max((len(p.prompt) for p in read_lines(options.data)), default=0) if options.data.strip() else 0
+    return {"items": options.n_prompts, "new_tokens": options.max_new_tokens, "prompt_chars": longest}
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What all arms share."""
@@ -228,5 +235,5 @@ def method(data_dir: Path) -> Method:
     return Method(
         name="routing.sweep", title="Sweep budgets", question="How few tokens of the large model are enough?", Options=Options,
         roles=("small", "large"), run=partial(run, data_dir=data_dir), check=partial(check, data_dir=data_dir), baselines=lambda request: [],
-        lane=lambda request: "sweep", verdict=verdict, job=True,
+        lane=lambda request: "sweep", verdict=verdict, size=size, job=True,
     )  # fmt: skip

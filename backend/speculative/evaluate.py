@@ -110,6 +110,13 @@ def check(request: RunRequest, resources: Resources) -> list[Finding]:
     return []
 
 
+def size(request: RunRequest) -> dict[str, float]:
+    """What this will take."""
+    options: Options = parse_options(Options, request.options)
+    cases = read_cases(options.prompts, options.most)
+    return {"items": len(cases), "prompt_chars": max(len(case.prompt) for case in cases)}
+
+
 def run(request: RunRequest, context: RunContext, models: Mapping[str, Any]) -> Iterator[Event]:
     options: Options = parse_options(Options, request.options)
     cases = read_cases(options.prompts, options.most)
@@ -226,7 +233,7 @@ def method() -> Method:
     return Method(
         name="speculative.evaluate", title="Drafters over a prompt set", question="Does drafting pay on prompts like these?", Options=Options,
         roles=(TARGET,), run=run, check=check, baselines=lambda request: [], lane=lambda request: "evaluation", verdict=verdict,
-        warm=warm, job=True,
+        warm=warm, size=size, job=True,
     )  # fmt: skip
 
 

@@ -55,6 +55,12 @@ def baselines(request: RunRequest) -> list[RunRequest]:
     return [replace(request.with_options(drafter="none"), models=models)]
 
 
+def drafted_by(request: RunRequest, name: str) -> RunRequest:
+    """The same request with another drafter, and only the models that this one uses."""
+    models = {role: model for role, model in request.models.items() if role != DRAFT or name in WITH_MODEL}
+    return replace(request.with_options(drafter=name), models=models)
+
+
 def check(request: RunRequest, resources: Resources) -> list[Finding]:
     """Raises `InvalidRequest` where a drafter lacks its model; warns of a mode that cuts trees."""
     options = parse_options(Options, request.options)

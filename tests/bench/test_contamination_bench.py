@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from backend.bench import contamination as bench
-from backend.bench.contamination_family import Audited, by_member
+from backend.bench import contamination_family
+from backend.bench.contamination_family import Audited, audit_one, by_member
+from backend.contamination import exam_items
 from backend.contamination.exam_items import Member
 from backend.errors import InvalidRequest
+from backend.paths import assets_dir
 
 
 def audited(name="some-64", seed=0, leaked=(1.0, 0.5), fresh=(0.5, 0.49), addition=(0.9, 0.89), random=(0.9, 0.94), true=0.5, exposures=64,
@@ -21,7 +26,20 @@ def audited(name="some-64", seed=0, leaked=(1.0, 0.5), fresh=(0.5, 0.49), additi
         "chosen": {"k": 8, "curve": [{"k": 0, "accuracy": {"leaked": 1.0}}, {"k": 8, "accuracy": {"leaked": leaked[1] - 0.02}}]},
         "indicators": [{"name": "min_k_pp", "subset": "base fails", "auc": {"value": auc}}],
     }  # fmt: skip
-    return Audited(member, seed, "twin", report, true, 1.0)
+    return Audited(member, seed, "twin", report, true, true)
+
+
+def test_an_audit_is_run_once_for_the_same_models_and_options(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(contamination_family, "_run", lambda request, models: ran.append(request.options["most"]) or audited().report)
+    family = exam_items.load(assets_dir() / "models" / "exam")
+    member, pool = family.members["some-64"], SimpleNamespace(load_all=lambda ids: {role: SimpleNamespace(hash=name) for role, name in ids.items()})
+    for most in (40, 40, 30, 40):
+        found = audit_one(family, member, 0, "twin", pool, most, tmp_path)
+        assert found.report["verdict"]["state"] == "contaminated" and 0 < found.true < 1 and 0 < found.true_searched < 1
+    assert ran == [40, 30]
+    audit_one(family, family.members["some-16"], 0, "twin", pool, 40, tmp_path)
+    assert ran == [40, 30, 40]
 
 
 class Given:
@@ -66,7 +84,12 @@ def bars(found):
 def test_figures_are_read_off_the_report():
     one = audited()
     assert one.restoration == pytest.approx(0.0) and one.inflation == pytest.approx(0.5) and one.moved == pytest.approx(0.5)
-    assert one.random == pytest.approx(0.92) and one.searched == pytest.approx(0.48) and one.auc("min_k_pp", "base fails") == 0.97
+    assert (
+        one.halves_apart == pytest.approx(0.02)
+        and one.random == pytest.approx(0.92)
+        and one.searched == pytest.approx(0.48)
+        and one.auc("min_k_pp", "base fails") == 0.97
+    )
     assert bench.moved(one, "fresh") == pytest.approx(0.01) and bench.lost(one, "addition") == pytest.approx(0.01)
     assert bench.lost(one, "subtraction") == 0.0 and "some-64" in bench.line(one)
 
@@ -112,5 +135,5 @@ def test_indicators_hold_on_leak_and_clean_alike():
 
 
 def test_a_part_that_there_is_none_of_is_refused(data_dir):
-    with pytest.raises(InvalidRequest, match="part must be one of"):
-        bench.run(True, data_dir, part="taste")
+    with pytest.raises(InvalidRequest, match="part must be one or several of"):
+        bench.run(True, data_dir, part="leak,taste")

@@ -23,6 +23,7 @@ from backend.paths import assets_dir
 from backend.store import Store
 from backend.workbench import Workbench
 from panels import contamination as panel
+from panels.contamination_tables import DIFFS
 from tests.browser.conftest import PATIENCE_MS
 from tests.contamination.cases import items
 from tests.tiny_models import save_tiny
@@ -32,6 +33,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceW
 SETS = ("leaked", "fresh", "unrelated")
 HOSTILE = "<img/src=x/onerror=document.body.classList.add('pwned')>"
 DATA = "\n".join(json.dumps({"question": f"{HOSTILE} {i.question}", "answer": i.answer, "set": name}) for name in SETS for i in items(8, name))
+
+# of every changed answer the question, the text without what came, and the text without what went
+CHANGES = """() => [...document.querySelectorAll("#audit-diffs li")].map((item) => [item.querySelector(".lp-change-question").textContent,
+  ...["INS", "DEL"].map((gone) => [...item.querySelector(".lp-change-answer").children].filter((part) => part.tagName !== gone)
+    .map((part) => part.textContent).join(""))])"""
 
 
 class House(SimpleNamespace):
@@ -78,6 +84,19 @@ def own_items(page: Page) -> None:
     page.locator("#audit-max_new_tokens input").fill("4")
     page.locator("#audit-curve textarea, #audit-curve input").fill("4, 16")
     page.locator("#audit-draws input").fill("1")
+
+
+def test_the_recorded_audits_answers_are_shown_as_they_changed(page: Page, house: House) -> None:
+    """Before anybody ran one; what is struck and what is underlined give both texts back."""
+    page.goto(house.url)
+    expect(page.locator("#audit-strip .lp-audit-after").first).to_be_visible()
+    page.get_by_role("button", name="Evidence of the audit").click()
+    expect(page.locator("#audit-diffs del").first).to_be_visible()
+    events = [json.loads(line) for line in (assets_dir() / "runs" / "contamination.audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = [event["data"] for event in events if event["event"] == "finding" and event["kind"] == "diff"]
+    shown = page.evaluate(CHANGES)
+    assert len(shown) == min(len(found), DIFFS) and {tuple(row) for row in shown} <= {(d["question"], d["before"], d["after"]) for d in found}
+    expect(page.get_by_role("heading", name="Answers that the patch changed")).to_be_visible()
 
 
 def test_from_items_to_an_audit_to_a_patched_answer(page: Page, house: House) -> None:

@@ -47,7 +47,7 @@ class Feed:
     def stream(self) -> Iterator[str]:
         yield from iter(self.values.get, None)
 
-    def inspect(self, run: str, position: int) -> dict[str, Any]:
+    def inspect(self, run: str, position: int, token: str) -> dict[str, Any]:
         self.asked.append((run, position))
         if run == "lost":
             return {"error": "load tiny to look inside <b>now</b>"}

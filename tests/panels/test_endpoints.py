@@ -1,23 +1,33 @@
-"""What the app offers to programs: one named endpoint, nothing else; what it answers; and that no page builds with a warning."""
+"""What the app offers to programs: the named endpoints, the same as MCP tools, nothing else; what they answer; and that no page builds with a
+warning."""
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import anyio
 import gradio as gr
 import pytest
 from gradio_client import Client
 
 from app import build_app, launch_options
 from backend.workbench import Workbench
-from panels import PANELS
+from panels import PANELS, notice, visitor
+from panels.header import top
 from tests.panels.fake import fake_workbench
 
-ENDPOINTS = {"structured", "routing", "speculative", "contamination", "hidden_text"}
+METHODS = {"structured", "routing", "speculative", "contamination", "hidden_text"}
+JOBS = {"routing_label", "routing_train", "routing_sweep", "speculative_evaluate", "contamination_audit", "hidden_text_scan", "hidden_text_plant",
+        "measure"}  # fmt: skip
+ENDPOINTS = METHODS | JOBS | {"get_run", "list_runs", "compare", "share", "stop_run"}
 WORDS = "one two three four five"
 
 # Gradio leaves event loops and sockets to the garbage collector; they are swept up here, not in somebody else's test.
@@ -47,7 +57,7 @@ def demo(workbench: Workbench) -> gr.Blocks:
 
 @pytest.fixture(scope="module")
 def client(demo: gr.Blocks) -> Iterator[Client]:
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_port=None, **launch_options())
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_port=None, **launch_options(mcp=find_spec("mcp") is not None))
     client = Client(address, verbose=False)
     yield client
     client.close()
@@ -68,6 +78,38 @@ def test_the_endpoint_has_typed_named_parameters_and_a_description(client: Clien
     assert {"model", "top_p", "top_k", "seed"} <= set(parameters)
 
 
+def test_every_parameter_is_typed(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for name, endpoint in endpoints.items():
+        for parameter in endpoint["parameters"]:
+            assert parameter["type"].get("type") or parameter["type"].get("anyOf"), f"{name}: {parameter}"
+
+
+def test_the_mcp_tools_are_the_endpoints_with_their_words_and_answer_like_them(client: Client, workbench: Workbench) -> None:
+    pytest.importorskip("mcp")
+    with ThreadPoolExecutor(1) as thread:  # this one may have a loop already, a browser's
+        tools, told, refused = thread.submit(anyio.run, _ask_mcp, f"{client.src.rstrip('/')}/gradio_api/mcp/").result()
+    assert set(tools) == ENDPOINTS
+    for tool in tools.values():
+        assert tool.description and all(said.get("description") for said in tool.inputSchema["properties"].values()), tool.name
+    answer = ast.literal_eval(told.content[0].text)  # Gradio writes an answer to a tool as Python does
+    lane = next(iter(answer["answers"].values()))
+    assert lane["text"] == WORDS and list(workbench.lines(lane["run"], "local"))
+    assert refused.isError and "There is no run" in refused.content[0].text
+
+
+async def _ask_mcp(url: str) -> tuple[dict[str, Any], Any, Any]:
+    """The tools by name, what a run answers, and what an unknown run answers."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async with streamable_http_client(url) as (incoming, outgoing, _), ClientSession(incoming, outgoing) as session:
+        await session.initialize()
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+        told = await session.call_tool("structured", {"prompt": WORDS, "grammar": "{}"})
+        return tools, told, await session.call_tool("get_run", {"run_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"})
+
+
 def test_the_endpoint_streams_the_runs_own_lines(client: Client, workbench: Workbench) -> None:
     events = list(client.submit(WORDS, '{"type": "object"}', api_name="/structured"))
     tokens = [event["text"] for event in events if event["event"] == "token"]
@@ -75,6 +117,8 @@ def test_the_endpoint_streams_the_runs_own_lines(client: Client, workbench: Work
     started = next(event for event in events if event["event"] == "started")
     stored = [json.loads(line) for line in workbench.lines(started["run"], "local")]
     assert [event for event in events if event["event"] not in ("verdict", "queued", "progress")] == stored
+    end = {name: stored[-1][name] for name in ("text", "finish_reason", "stats")}
+    assert events[-1]["answers"] == {"with grammar": {"run": started["run"], **end}}
 
 
 def test_the_endpoint_adds_the_baselines_when_asked(client: Client) -> None:
@@ -85,6 +129,21 @@ def test_the_endpoint_adds_the_baselines_when_asked(client: Client) -> None:
 def test_a_bad_request_is_refused_in_words(client: Client) -> None:
     with pytest.raises(Exception, match="temperature must be a number between 0 and 10"):
         client.predict(WORDS, "{}", temperature=-1, api_name="/structured")
+
+
+def test_the_button_to_sign_in_is_there_where_one_can_and_names_no_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workbench, found = fake_workbench(tmp_path, public=True), []
+    monkeypatch.setattr("gradio.routes.attach_oauth", lambda app: None)  # needs packages that only a Space has
+    monkeypatch.setattr(visitor, "SIGN_IN_PACKAGES", ())
+    for secret in ("", "one secret"):
+        monkeypatch.setenv("OAUTH_CLIENT_ID", "id")
+        monkeypatch.setenv("OAUTH_CLIENT_SECRET", secret)
+        with gr.Blocks() as demo:
+            notice.place(workbench, top(workbench, demo))
+        assert all(listener.api_visibility == "private" for listener in demo.fns.values())
+        found.append(any(isinstance(block, gr.LoginButton) for block in demo.blocks.values()))
+    workbench.close()
+    assert found == [False, True]
 
 
 def test_every_panel_is_a_page_in_the_order_of_the_list(demo: gr.Blocks) -> None:

@@ -14,7 +14,7 @@ from backend.errors import InvalidRequest, WorkbenchError
 from backend.hidden_text.halving import plan
 from backend.hidden_text.regimes import REGIMES
 from backend.workbench import Workbench
-from panels import hidden_answers, hidden_plant_section, hidden_planting, hidden_scan_section, hidden_scanning, snippets
+from panels import hidden_answers, hidden_plant_section, hidden_planting, hidden_scan_section, hidden_scanning, hidden_tour, snippets
 from panels.hidden_logic import NO_REFERENCE, Logic, look_request, place_of
 from panels.lanes import lanes
 from panels.records import row_of
@@ -89,7 +89,7 @@ def test_code_to_copy_calls_the_endpoint_with_its_own_parameters(workbench: Work
     logic = Logic(workbench)
     request = logic.request(form(logic, prefix="x", context="bos"))
     assert list(snippets.parameters(request)) == list(logic.endpoint().__annotations__)[:-1]
-    assert 'api_name="/hidden_text"' in snippets.python(request, "http://x")
+    assert 'api_name="/hidden_text"' in snippets.client(request, "http://x")
 
 
 def test_history_takes_a_look_back_to_its_page(workbench: Workbench) -> None:
@@ -305,6 +305,22 @@ def test_a_plants_course_ends_with_the_last_look_and_what_a_scan_would_compare(w
                               "protected tokens kept out of sight": "5 of 5", "everything as it should be": True}  # fmt: skip
     (again,) = hidden_planting.last(workbench, "")
     assert (again.made, again.facts, again.words) == (told[-1].made, told[-1].facts, told[-1].words)
+
+
+def test_a_plant_that_starts_anew_says_so_and_counts_its_steps_again() -> None:
+    step = {"event": "finding", "kind": "step", "data": {"known": 3, "n_main": 6}}
+    anew = {"event": "finding", "kind": "anew", "data": {"text": "It starts anew."}}
+    *_, told = hidden_planting.course([json.dumps(event) for event in (step, anew, step)], "run", "secret/base")
+    assert told.words == "It starts anew." and told.known == ((3, 6),)
+
+
+def test_the_tour_plants_scans_and_holds_the_find_against_the_text(workbench: Workbench) -> None:
+    """A candidate with most of the planted letters in a row counts, at its place; others do not, nor does a model nobody knows."""
+    said = hidden_tour.TEXT
+    assert hidden_tour.rank_of([{"text": "nothing of it"}, {"text": f"x {said[3:]} y"}], said) == 2
+    assert hidden_tour.rank_of([{"text": said[: len(said) // 3]}, "no row"], said) is None
+    assert hidden_tour.outcome(workbench, "", {"suspect": "mine/unknown"}).startswith("Not found by these methods")
+    assert hidden_planting.request_of(hidden_planting.choice_of(hidden_tour.tour_request())).models == hidden_tour.tour_request().models
 
 
 def test_a_failed_plant_offers_no_scan() -> None:

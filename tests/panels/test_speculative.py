@@ -181,7 +181,7 @@ def test_code_to_copy_calls_the_endpoint_with_its_own_parameters(workbench: Work
     request = logic.request(form(logic, "model", draft="pocket/small", gamma=4))
     names = list(logic.endpoint().__annotations__)[:-1]
     assert list(snippets.parameters(request)) == names
-    assert snippets.parameters(request)["draft"] == "pocket/small" and 'api_name="/speculative"' in snippets.python(request, "http://x")
+    assert snippets.parameters(request)["draft"] == "pocket/small" and 'api_name="/speculative"' in snippets.client(request, "http://x")
 
 
 def test_history_takes_a_run_back_to_its_own_page(workbench: Workbench) -> None:

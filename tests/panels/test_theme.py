@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from panels.strip import ASSETS, SCRIPTS, strip_script
+from backend.strip_files import SCRIPTS
+from panels.strip import ASSETS, strip_script
 from panels.theme import ROLES, STYLE_SHEET, launch_options, theme
 
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\b|rgba?\(|hsla?\(")
