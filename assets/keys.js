@@ -1,4 +1,5 @@
 // Ctrl+Enter presses the page's Run, Escape its Stop, unless something nearer (a token's card, a menu) took the key for itself.
+// `window.loupeTouched`: whether a person has had a hand in the page's controls, so that they may be remembered.
 
 function press(id) {
   const button = document.querySelector(`button#${id}, #${id} button`);
@@ -10,3 +11,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press("run");
   else if (event.key === "Escape") press("stop");
 });
+
+for (const kind of ["pointerdown", "keydown"]) {
+  document.addEventListener(kind, (event) => { if (event.target.closest?.("#controls")) window.loupeTouched = true; }, true);
+}

@@ -114,12 +114,18 @@ def remembered_state() -> gr.BrowserState:
     return gr.BrowserState(None, storage_key="loupe-choices", secret=browser_secret())
 
 
-REMEMBER = "(...values) => { const names = %s; return [Object.fromEntries(names.map((name, i) => [name, values[i]]))]; }"
+# The last value is what is remembered so far: it stays until a person has touched the page's controls (keys.js).
+REMEMBER = """(...values) => {
+  const names = %s, before = values.pop();
+  return [window.loupeTouched ? Object.fromEntries(names.map((name, i) => [name, values[i]])) : before];
+}"""
 
 
 def remember(widgets: Sequence[Component], state: gr.BrowserState) -> None:
-    """Keep what the shared widgets say whenever a person sets one, never when a page or a preset does; happens in the browser."""
-    gr.on([w.input for w in widgets], None, list(widgets), [state], js=REMEMBER % list(SHARED), show_progress="hidden", api_visibility="private")
+    """Keep what the shared widgets say whenever one loses the focus or is set, once a person has had a hand in it: what a page or a preset
+    fills in by itself is nobody's choice. Happens in the browser, the server isn't asked."""
+    triggers = [w.blur if isinstance(w, gr.Textbox) else w.change for w in widgets]
+    gr.on(triggers, None, [*widgets, state], [state], js=REMEMBER % list(SHARED), show_progress="hidden", api_visibility="private")
 
 
 def recalled(values: Any) -> tuple[Any, ...] | None:

@@ -102,11 +102,16 @@ def workbench_of(folder: Path, replay: Replay) -> Workbench:
     return workbench
 
 
+def _is_ours(file: str) -> bool:
+    """Whether code is the app's; packages may lie in an environment inside its folder."""
+    return file.startswith(ROOT) and "site-packages" not in file
+
+
 def alive() -> dict[str, Any]:
     """Threads, unfinished generators of ours, open databases, lock files, runs: what a closed page must not leave behind."""
     gc.collect()
     found = gc.get_objects()
-    ours = [o for o in found if type(o) is GeneratorType and o.gi_frame is not None and o.gi_code.co_filename.startswith(ROOT)]
+    ours = [o for o in found if type(o) is GeneratorType and o.gi_frame is not None and _is_ours(o.gi_code.co_filename)]
     return {
         "threads": dict(Counter(t.name.rstrip("0123456789_-") for t in threading.enumerate() if not t.name.startswith(POOLED))),
         "generators": dict(Counter(o.gi_code.co_name for o in ours)),
