@@ -291,7 +291,8 @@ def readings_part(bench: Bench) -> Found:
     heavy = _heaviest(bench)
     clean = next(m for m in bench.named("crossed") if m.exposures == 0 and m.skill == heavy.skill)
     reports = [audit_one(bench.family, m, 0, TWIN, bench.pool, 0, bench.kept, k=1, draws=0).report for m in (heavy, clean)]
-    made = {"heavy": reports[0]["models"]["suspect"], "clean": reports[1]["models"]["suspect"], "items": reports[0]["items"]}
+    sides = ({**told["models"]["suspect"], "id": f"{bench.family.folder.name}/{m.name}"} for told, m in zip(reports, (heavy, clean), strict=True))
+    made = {**dict(zip(("heavy", "clean"), sides, strict=True)), "items": reports[0]["items"]}
     shipped.write(bench.family.folder, *([Reading(**row) for row in told["indicators"]] for told in reports), made)
     return Found([Bar("readings written", 1.0, "yes", True)])
 
