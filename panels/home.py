@@ -41,12 +41,16 @@ def bars(lines: Sequence[str]) -> str:
     """The nats that the grammar took at each token of a recording's first lane, as bars; numbers only, so nothing needs escaping."""
     events = [json.loads(line) for line in lines]
     lane = events[: next(i for i, e in enumerate(events) if e["event"] == "done")]
-    tokens = [(e["source"], -math.log(max(e["detail"]["kept"], 1e-12))) for e in lane if e["event"] == "token"]
-    step, most = WIDTH / len(tokens), max(nats for _, nats in tokens)
+    return _bars([(-math.log(max(e["detail"]["kept"], 1e-12)), e["source"] == "overridden") for e in lane if e["event"] == "token"])
+
+
+def _bars(tokens: Sequence[tuple[float, bool]]) -> str:
+    """A bar for each token's figure, some of them marked."""
+    step, most = WIDTH / len(tokens), max(figure for figure, _ in tokens) or 1.0
     drawn = []
-    for i, (source, nats) in enumerate(tokens):
-        height = max(1.0, (GROUND - 6) * nats / most)
-        kind = "lp-bar-overridden" if source == "overridden" else "lp-bar"
+    for i, (figure, is_marked) in enumerate(tokens):
+        height = max(1.0, (GROUND - 6) * figure / most)
+        kind = "lp-bar-overridden" if is_marked else "lp-bar"
         drawn.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
     return _picture("".join(drawn))
 
@@ -71,14 +75,7 @@ def doubts(lines: Sequence[str]) -> str:
     """The score of each token of a recording's first lane as bars, those that went to the large model marked; numbers only."""
     events = [json.loads(line) for line in lines]
     lane = events[: next(i for i, e in enumerate(events) if e["event"] == "done")]
-    tokens = [(e["source"], e["detail"].get("score", 0.0)) for e in lane if e["event"] == "token"]
-    step, most = WIDTH / len(tokens), max(score for _, score in tokens) or 1.0
-    drawn = []
-    for i, (source, score) in enumerate(tokens):
-        height = max(1.0, (GROUND - 6) * score / most)
-        kind = "lp-bar-overridden" if source == "large" else "lp-bar"
-        drawn.append(f'<rect class="{kind}" x="{i * step:.1f}" y="{GROUND - height:.1f}" width="{step * 0.8:.1f}" height="{height:.1f}"/>')
-    return _picture("".join(drawn))
+    return _bars([(e["detail"].get("score", 0.0), e["source"] == "large") for e in lane if e["event"] == "token"])
 
 
 def dots(lines: Sequence[str]) -> str:
