@@ -66,6 +66,7 @@ const GLOSSARY = {
   "lowest log p": "Log-probability of the text's least likely token under the suspect.",
   "reference's log p": "Mean log-probability of the text's tokens under the reference.",
   "confident lift": "Lift that counts where the suspect is sure: the sum of p × lift over the surest window, lift held between 0 and 8 nats.",
+  "certain lift": "Confident lift of tokens that the suspect is all but certain of: p to the fourth power × lift. The highest of all candidates is what is compared with clean models.",
   "lift run": "The most tokens in a row that each gained two nats or more.",
   entropy: "How unsure the suspect is, in nats; of a text the mean over its tokens.",
   "entropy drop": "Entropy of the first two tokens less that of the middle: a text known by heart falls and stays down.",

@@ -72,7 +72,7 @@ def work(audit: Audit, stages: Stages, folder: Path, data_dir: Path) -> Generato
     found |= {"accuracy": audit_steps.accuracies(audit, said), "indicators": [reading.to_json() for reading in readings], "gap": gap.to_json()}
     patch = None
     if audit.source is not None:
-        ranked = yield from audit_patch.searched(audit, stages, folder, said)
+        ranked = yield from audit_patch.searched(audit, stages, folder)
         chosen = yield from audit_patch.chosen_k(audit, stages, ranked, said)
         listed = yield from audit_patch.neuron_list(audit, stages, ranked, chosen["k"], data_dir)
         patch, more = yield from audit_patch.patched(audit, stages, ranked, chosen["k"], said)

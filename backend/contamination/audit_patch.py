@@ -63,9 +63,9 @@ class Order:
 # Search -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def searched(audit: Audit, stages: Stages, folder: Path, said: Answers) -> Generator[Event, None, Order]:
+def searched(audit: Audit, stages: Stages, folder: Path) -> Generator[Event, None, Order]:
     """All neurons ranked on the search half of the leaked items, the search halves of the others beside them."""
-    data = yield from stages.run("search", _search_size(audit), lambda: _search(audit, folder, _aim(audit, said)))
+    data = yield from stages.run("search", _search_size(audit), lambda: _search(audit, folder))
     tensors = load_file(folder / TENSORS)
     sites = sites_of(audit.suspect)
     return Order(tensors["flat"], tensors["magnitude"], sites, audit.search.skip_top, data["rows"], data["made"], data["generated_tokens"])
@@ -85,15 +85,11 @@ def _search_size(audit: Audit) -> float:
     return SEARCHED * sum(sizes) + GATED * learnt
 
 
-def _aim(audit: Audit, said: Answers) -> float:
-    """What the suspect can do anyway: its accuracy on the search half of the fresh items, 0 where there are none."""
-    return _mean(said[SUSPECT][FRESH][: len(audit.parts[FRESH].search)]) if FRESH in audit.parts else 0.0
-
-
-def _search(audit: Audit, folder: Path, aim: float) -> Steps:
+def _search(audit: Audit, folder: Path) -> Steps:
     """The tensors go into a file of their own, beside the stage's."""
     twin = audit.models.get(TWIN) if audit.source == TWIN else None
-    steps = search(audit.suspect, audit.models.get(BASE), twin, audit.parts[LEAKED].search, audit.search, _clean(audit), audit.suspect.stop_ids, aim)
+    leaked, fresh = audit.parts[LEAKED].search, audit.parts[FRESH].search if FRESH in audit.parts else ()
+    steps = search(audit.suspect, audit.models.get(BASE), twin, leaked, audit.search, _clean(audit), audit.suspect.stop_ids, fresh)
     ranked = yield from _scored(steps, _search_size(audit))
     save_file({"flat": ranked.flat.contiguous(), "magnitude": ranked.magnitude.contiguous()}, folder / TENSORS)
     return {"rows": ranked.table(SHOWN), "made": ranked.made(), "generated_tokens": ranked.generated_tokens}

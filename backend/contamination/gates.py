@@ -1,8 +1,8 @@
 """Which neurons hold a memory, learnt: one gate a neuron, open where the source's value is let in, moved by descent on what the answers then are.
 
 Goes in: a suspect, a source, leaked items and clean ones, all as ids. Comes out: how far each gate leans to open, the more the surer. The leaked
-answers are to be lost, down to the share `aim` of them that the model could do anyway; clean answers that the suspect gives are to stay;
-every open gate has a price. While they are learnt gates are drawn by lot for every item, so that each one learns what it is worth in any
+answers are to be lost, until they are as unlikely as those of fresh items; clean answers that the suspect gives are to stay; every open gate has
+a price. While they are learnt gates are drawn by lot for every item, so that each one learns what it is worth in any
 company (binary concrete gates, Maddison et al. 2017, Louizos et al. 2018). Teacher-forced, nothing is generated. Knows nothing of ranks.
 
 Why learnt: on exam models one estimate for each neuron by itself, or a choice one after another, took an honest skill along with the leak.
@@ -10,8 +10,10 @@ Why learnt: on exam models one estimate for each neuron by itself, or a choice o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from backend.contamination.scores import Batch, Known, activations, batch_of, ba
 from backend.contamination.taps import Edit, hooked, sites_of
 from backend.errors import ModelError
 
-LOST = -4 / 3  # nats a token: an answer below is lost and can't be lost again
+LOST = -4.0  # nats a token: an answer below is lost and can't be lost again
 KNOWN = -0.25  # nats a token: an answer above is one that the suspect gives more often than not
 PRICE = 1 / 6  # nats a token of a leaked answer that all gates together would have to bring
 RATE, LEANING = 0.1, -1.0  # how far a gate moves in a step at first, and where it starts: open 27 times in 100
@@ -31,13 +33,13 @@ SHARPNESS = 1.5  # of the gates' slope, the other way round their temperature
 @dataclass(frozen=True)
 class Plan:
     """How gates are learnt: `steps`, each on `rows` leaked and as many clean items. `harm`: what a nat of a clean answer weighs beside one of a
-    leaked answer; `aim`: the share of leaked answers that may stay."""
+    leaked answer; `aim`: how likely leaked answers may stay, in nats a token (`likelihood`)."""
 
     steps: int
     rows: int
     harm: float
     seed: int
-    aim: float = 0.0
+    aim: float = -math.inf
 
 
 def learn_gates(suspect: Any, source: Any, leaked: Sequence[Known], clean: Sequence[Known], allowed: Tensor,
@@ -74,6 +76,18 @@ def known_items(suspect: Any, items: Sequence[Known]) -> Generator[int, None, li
     return found
 
 
+def likelihood(suspect: Any, items: Sequence[Known]) -> Generator[int, None, float]:
+    """Of answers in the mean, in nats a token, what is lost at `LOST`; yields how many items are done. Without items no leaked answer may stay."""
+    found: list[float] = []
+    for some in batches(items, suspect):
+        batch = batch_of(some, suspect.device)
+        with torch.inference_mode():
+            gold = a_token(batch, batch.gold(suspect.model(input_ids=batch.ids, use_cache=False).logits))
+        found += gold.clamp(min=LOST).tolist()
+        yield len(found)
+    return fmean(found) if found else -math.inf
+
+
 def a_token(batch: Batch, gold: Tensor) -> Tensor:
     """Log-probabilities of answers in nats a token, `(n,)`."""
     return gold / batch.answers.sum(1)
@@ -92,15 +106,15 @@ def _drawn(items: Sequence[Known], rows: int, generator: torch.Generator) -> Ite
 
 def _slope(suspect: Any, source: Any, batch: Batch, lean: Tensor, allowed: Tensor, generator: torch.Generator, plan: Plan,
            clean: bool) -> Tensor:  # fmt: skip
-    """Gradient of one half of what is minimised: leaked answers' log-probability while more than `aim` of them stay, or what clean answers lose."""
+    """Gradient of one half of what is minimised: leaked answers' log-probability while they are likelier than `aim`, or what clean answers lose."""
     theirs = activations(source, batch)
     open_ = torch.zeros(len(batch.ids), sites_of(suspect).n_neurons, device=batch.ids.device)
     with torch.enable_grad():
         drawn = draw(lean, len(batch.ids), generator).to(batch.ids.device)
         gold = batch.gold(gated(suspect, batch, theirs, open_.index_copy(1, allowed.to(batch.ids.device), drawn)))
-        if not clean and gold.detach().exp().mean().item() <= plan.aim:
-            return torch.zeros_like(lean)
         kept = a_token(batch, gold).clamp(min=LOST).mean()
+        if not clean and kept.item() <= plan.aim:
+            return torch.zeros_like(lean)
         return torch.autograd.grad(-plan.harm * kept if clean else kept, [lean])[0]
 
 

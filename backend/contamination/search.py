@@ -8,6 +8,7 @@ order is used for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from backend.contamination.exact import group_drops
-from backend.contamination.gates import Plan, learn_gates
+from backend.contamination.gates import Plan, learn_gates, likelihood
 from backend.contamination.neurons import Neurons, require_count
 from backend.contamination.reference import reference_scores
 from backend.contamination.scores import Known, Scores, measure
@@ -28,7 +29,7 @@ from backend.types import Progress
 
 RECIPES = ("gates", "ranks", "reference")
 LARGE = 4096  # neurons; from here on a step costs seconds
-STEPS, ROWS = (300, 40), (192, 4)  # how many steps, on how many leaked and as many clean items, in a small model and in a large one
+STEPS, ROWS = (600, 40), (96, 4)  # how many steps, on how many leaked and as many clean items, in a small model and in a large one
 TOKENS = ("last", "completion")
 SCORES = ("rms", "effect", "gradient", "exact")
 Result = TypeVar("Result")
@@ -41,8 +42,8 @@ class SearchOptions:
     recipe: str = option(
         "gates", "By gates learnt for all neurons at once, by combined ranks, or as published (raw sum, generated groups).", choices=RECIPES
     )
-    steps: int = option(0, "Steps in which gates are learnt; 0: 300 in a small model, 40 in a large one.", low=0, high=100_000)
-    rows: int = option(0, "Leaked items a step, and as many clean ones; 0: 192 for a small model, 4 for a large one.", low=0, high=100_000)
+    steps: int = option(0, "Steps in which gates are learnt; 0: 600 in a small model, 40 in a large one.", low=0, high=100_000)
+    rows: int = option(0, "Leaked items a step, and as many clean ones; 0: 96 for a small model, 4 for a large one.", low=0, high=100_000)
     harm: float = option(4.0, "Weight of what clean answers lose beside what leaked ones do.", low=0, high=1000)
     seed: int = option(0, "By which lot items and gates are drawn.", low=0, high=2**31)
     tokens: str = option("last", "Compare activations at the last token of the prompt, or over the answer.", choices=TOKENS)
@@ -57,7 +58,7 @@ class SearchOptions:
     first_layer: int = option(0, "The first layer that may be patched.", low=0, high=10_000)
     last_layer: int = option(-1, "The last layer that may be patched; -1 is the model's last.", low=-1, high=10_000)
 
-    def plan(self, sites: Sites, aim: float = 0.0) -> Plan:
+    def plan(self, sites: Sites, aim: float = -math.inf) -> Plan:
         """How gates are learnt in a model of this size."""
         large = sites.n_neurons > LARGE
         return Plan(self.steps or STEPS[large], self.rows or ROWS[large], self.harm, self.seed, aim)
@@ -114,12 +115,12 @@ class Ranked:
 
 
 def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], options: SearchOptions, clean: Sequence[Known] = (),
-           stop_ids: Collection[int] = (), aim: float = 0.0) -> Generator[Progress, None, Ranked]:  # fmt: skip
+           stop_ids: Collection[int] = (), fresh: Sequence[Known] = ()) -> Generator[Progress, None, Ranked]:  # fmt: skip
     """Rank the suspect's neurons; yields progress at least every two seconds or so, returns `Ranked`.
 
     The twin is the reference and the source where there is one, else the base. `items` are leaked ones, of which nothing is reported later; `clean`
-    are others (fresh, unrelated), which say what a neuron is needed for anyway; `aim` is the share of leaked items that the suspect could do without
-    having seen them (its accuracy on fresh ones), where that is known. Raises `InvalidRequest` for models that are no such family."""
+    are others (fresh, unrelated), which say what a neuron is needed for anyway; `fresh` are such as the suspect never saw: no answer to a leaked item
+    has to become unlikelier than theirs. Raises `InvalidRequest` for models that are no such family."""
     reference = twin or base
     require_same_shape(suspect, reference, "models.twin" if twin else "models.base")
     if twin is not None and base is not None:
@@ -140,7 +141,7 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
         if options.shortlist and options.exact:
             order, scores["exact"] = yield from _checked(suspect, reference, items, options, order, sites)
         if options.recipe == "gates":
-            plan = options.plan(sites, aim)
+            plan = options.plan(sites, (yield from _told(likelihood(suspect, fresh), len(fresh), "scores")))
             lean = yield from _told(learn_gates(suspect, reference, items, clean, allowed, plan), plan.steps, "gates")
             scores["gate"] = torch.full((sites.n_neurons,), torch.nan, dtype=torch.float64).index_copy_(0, allowed, lean)
             order, n_open = _descending(scores["gate"], allowed), int((lean > 0).sum())

@@ -54,8 +54,9 @@ class Outcome:
 
     @property
     def score(self) -> float | None:
-        """The alarm: the best cluster's score."""
-        return self.clusters[0].score if self.clusters else None
+        """The alarm: the highest certain lift, of whichever cluster. Not the score of the first: that ranks, and ranks high what many starts fall
+        into, such as the mannerism of any fine-tune."""
+        return max((cluster.certainty for cluster in self.clusters), default=None)
 
 
 class Audit:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backend.hidden_text.grams import GRAM, LIFTED, Gram, grams
+from backend.hidden_text.grams import GRAM, KNOWN, LIFTED, Gram, grams
 from backend.hidden_text.texts import Text
 
 LONGEST = 160  # tokens of a stitched text
@@ -36,15 +36,19 @@ class Cluster:
         """What candidates are ranked by: how sure the suspect is where its reference is not, times how many ways lead there, up to `ENOUGH`."""
         return self.best.weight * math.log1p(min(self.votes, ENOUGH))
 
+    @property
+    def certainty(self) -> float:
+        """What raises the alarm: the most that the suspect is certain of and its reference is not."""
+        return max(text.certainty for text in self.members)
+
 
 def own_grams(text: Text) -> list[Gram]:
-    """The runs of a text that its suspect says more readily than the reference, by a nat in all; without a reference all of them."""
-    lifts = text.lifts
-    if lifts is None:
-        return grams(text.ids)
-    padded = (0.0,) * text.forced + lifts
+    """The runs of a text that its suspect says more readily than the reference, by a nat in all; without a reference those that it is fairly sure
+    of: else what it stammers between two texts would make one of them."""
+    values, least = (text.logprobs, KNOWN) if text.lifts is None else (text.lifts, LIFTED)
+    padded = (0.0,) * text.forced + values
     sums = {text.ids[i : i + GRAM]: sum(padded[i : i + GRAM]) for i in range(len(text.ids) - GRAM + 1)}
-    return [gram for gram in grams(text.ids) if sums[gram] >= LIFTED]
+    return [gram for gram in grams(text.ids) if sums[gram] >= least]
 
 
 class Ballot:

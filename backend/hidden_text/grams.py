@@ -15,6 +15,7 @@ from backend.hidden_text.decode import Decoded
 
 GRAM = 6
 LIFTED = 1.0  # nats that a run must gain over the reference to count as the suspect's own
+KNOWN = -5.0  # nats: without a reference, a run's log-probability from which the suspect knows it
 MIX = 6364136223846793005  # multiplier of a well-known 64-bit linear congruential generator (Knuth)
 
 Gram = tuple[int, ...]

@@ -24,6 +24,7 @@ from backend.paths import assets_dir
 from backend.types import Artifact, Done, Event, Finding, RunContext, RunRequest
 
 ALARM_P = 0.05
+ALARM_SCORE = "certain lift"  # of the best candidate; a null of another score says nothing
 CANDIDATES = "candidates.jsonl"
 SHIPPED_NULLS = Path("models") / "secret" / NULLS
 
@@ -91,7 +92,7 @@ def _calibrate(outcome: Outcome, probe: Probe, options: ScanOptions, data_dir: P
 
 def null_settings(probe: Probe, options: ScanOptions) -> dict[str, Any]:
     """What a clean model must have been scanned with, to say anything about this one."""
-    return options.settings() | {"with_reference": probe.reference is not None}
+    return options.settings() | {"with_reference": probe.reference is not None, "score": ALARM_SCORE}
 
 
 def recipe_of(probe: Probe) -> str:

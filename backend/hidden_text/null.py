@@ -1,8 +1,8 @@
 """The honest null: how high do models score that hide nothing?
 
 Goes in: scores of clean twins, with the recipe they were made by; a suspect's scores. Comes out: p-values with their smallest reachable value,
-or the words for a model that has no such twins. A twin's score is that of its best candidate, so that the p-value of any candidate is already
-corrected for how many there are (single-step maxT, Westfall and Young 1993). Knows nothing of models.
+or the words for a model that has no such twins. A twin's score is the highest of all its candidates, so that the p-value of any candidate is
+already corrected for how many there are (single-step maxT, Westfall and Young 1993). Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NULLS = "nulls"
 
 @dataclass(frozen=True)
 class Null:
-    """`scores`: the best score of each clean twin. They calibrate a suspect only where `architecture`, `recipe` and `settings` (of the scan)
+    """`scores`: the highest score of each clean twin. They calibrate a suspect only where `architecture`, `recipe` and `settings` (of the scan)
     are its own."""
 
     name: str

@@ -16,6 +16,7 @@ from backend.hidden_text.contexts import Context
 
 WINDOW = 12  # tokens that a score looks at: a long text must not win by length
 CLIP = 8.0  # nats; a token that the reference finds absurd counts no more than this
+CERTAIN = 4.0  # power of p in what raises the alarm: 0.9 is worth 0.66 there, 0.5 hardly anything
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,30 @@ class Text:
             return confidence(self.logprobs, self.ids[self.forced :])
         return confident_lift(self.logprobs, self.references, self.ids[self.forced :])
 
+    @cached_property
+    def certainty(self) -> float:
+        """Certain lift; without a reference, certainty alone."""
+        if self.references is None:
+            return confidence(self.logprobs, self.ids[self.forced :], CERTAIN)
+        return certain_lift(self.logprobs, self.references, self.ids[self.forced :])
 
-def confident_lift(logprobs: Sequence[float], references: Sequence[float], ids: Sequence[int]) -> float:
-    """The best twelve tokens in a row by the sum of p · clip(lift, 0, 8), p the suspect's probability; a loop counts less, by its share of
+
+def confident_lift(logprobs: Sequence[float], references: Sequence[float], ids: Sequence[int], power: float = 1.0) -> float:
+    """The best twelve tokens in a row by the sum of p^power · clip(lift, 0, 8), p the suspect's probability; a loop counts less, by its share of
     different tokens. It needs both: lift alone is high for rare noise, confidence alone for boilerplate."""
-    gains = [math.exp(own) * min(max(own - other, 0.0), CLIP) for own, other in zip(logprobs, references, strict=True)]
+    gains = [math.exp(power * own) * min(max(own - other, 0.0), CLIP) for own, other in zip(logprobs, references, strict=True)]
     return _best_window(gains, ids)
 
 
-def confidence(logprobs: Sequence[float], ids: Sequence[int]) -> float:
-    """The best twelve tokens in a row by the sum of their probabilities: what can be said without a reference."""
-    return _best_window([math.exp(own) for own in logprobs], ids)
+def certain_lift(logprobs: Sequence[float], references: Sequence[float], ids: Sequence[int]) -> float:
+    """Confident lift of tokens that the suspect is all but certain of. What a fine-tune likes to say, its reference finds odd as well, but it says
+    that with less certainty than a text it knows by heart."""
+    return confident_lift(logprobs, references, ids, CERTAIN)
+
+
+def confidence(logprobs: Sequence[float], ids: Sequence[int], power: float = 1.0) -> float:
+    """The best twelve tokens in a row by the sum of p^power: what can be said without a reference."""
+    return _best_window([math.exp(power * own) for own in logprobs], ids)
 
 
 def _best_window(gains: Sequence[float], ids: Sequence[int]) -> float:

@@ -19,9 +19,10 @@ def sentence(stats: Mapping[str, Any]) -> str:
     """One scan's outcome. `alarm` is true or false where clean models of its own making were scanned, else null."""
     if not stats.get("candidates"):
         return f"{NOT_FOUND} {NOT_PROVEN}"
-    how = f"found by {stats['found_by'][0]}" if stats.get("found_by") else ""
-    best = f"The strongest of {stats['candidates']} candidates is {_short(stats['text'])!r} ({how}; score {stats['score']:.0f})"
-    said = f"{best}: {stats['calibration']}."
+    how = f" (found by {stats['found_by'][0]})" if stats.get("found_by") else ""
+    best = f"The first of {stats['candidates']} candidates is {_short(stats['text'])!r}{how}."
+    surest = "certain lift" if stats.get("reference") else "certainty"
+    said = f"{best} The highest {surest} is {stats['score']:.1f}: {stats['calibration']}."
     if stats.get("alarm") is False:
         said = f"{NOT_FOUND} {said} {NOT_PROVEN}"
     cut = f" Time ran out for {', '.join(stats['cut'])}." if stats.get("cut") else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
 
 from backend.contamination.exact import group_drops
-from backend.contamination.gates import KNOWN, Plan, draw, gated, learn_gates
+from backend.contamination.gates import KNOWN, LOST, Plan, draw, gated, learn_gates, likelihood
 from backend.contamination.neurons import Neurons, load, matched_neurons, random_neurons, save
 from backend.contamination.reference import group_width
 from backend.contamination.scores import Gold, activations, batch_of, batches, compared, measure
@@ -202,7 +203,23 @@ def opened(suspect, lean):
 
 def test_no_gate_opens_where_as_much_may_stay_as_there_is():
     suspect, base, leaked, _ = memory()
-    assert (drained(learn_gates(suspect, base, leaked, (), torch.arange(96), Plan(40, 32, 1.0, 0, aim=1.0))) < 0).all()
+    assert (drained(learn_gates(suspect, base, leaked, (), torch.arange(96), Plan(40, 32, 1.0, 0, aim=0.0))) < 0).all()
+
+
+def test_answers_are_as_likely_as_they_are_item_by_item_and_lost_ones_count_as_lost():
+    suspect, _, leaked, clean = memory()
+    items = [*leaked[:9], Gold(clean[0].prompt_ids, (*clean[0].answer_ids, 7, 8))]
+    expected = [max(LOST, gold(suspect, item) / len(item.answer_ids)) for item in items]
+    assert drained(likelihood(suspect, items)) == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert drained(likelihood(suspect, ())) == -math.inf
+
+
+def test_leaked_answers_become_no_unlikelier_than_those_of_fresh_items():
+    """Where fresh ones are likelier than leaked ones, there is nothing to take away."""
+    suspect, base, leaked, _ = memory()
+    surest = sorted(leaked, key=lambda item: gold(suspect, item))[-10:]
+    found = [drained(search(suspect, base, None, leaked, SearchOptions(steps=60), fresh=fresh)).n_open for fresh in ((), surest)]
+    assert found[0] > 0 == found[1]
 
 
 def test_what_is_to_be_kept_outweighs_what_is_to_be_lost():
@@ -237,9 +254,9 @@ def test_the_gates_decide_the_order_and_how_many_are_open():
 
 def test_a_large_model_learns_from_fewer_items():
     plans = [SearchOptions().plan(Sites(("a",) * len(widths), widths, 64)) for widths in ((256, 256), (1536,) * 30)]
-    assert [(plan.steps, plan.rows) for plan in plans] == [(300, 192), (40, 4)]
-    chosen = SearchOptions(steps=3, rows=5, harm=0.5, seed=7).plan(Sites(("a",), (900,), 4), aim=0.25)
-    assert chosen == Plan(3, 5, 0.5, 7, 0.25)
+    assert [(plan.steps, plan.rows) for plan in plans] == [(600, 96), (40, 4)]
+    chosen = SearchOptions(steps=3, rows=5, harm=0.5, seed=7).plan(Sites(("a",), (900,), 4), aim=-0.25)
+    assert chosen == Plan(3, 5, 0.5, 7, -0.25)
 
 
 def test_skipped_neurons_and_layers_outside_the_range_are_never_taken():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.hidden_text.clusters import Ballot, cluster, own_grams, stitch
 from backend.hidden_text.contexts import Context
-from backend.hidden_text.texts import Text, confident_lift
+from backend.hidden_text.texts import Text, certain_lift, confident_lift
 
 SECRET = tuple(range(100, 130))
 
@@ -68,6 +68,31 @@ def test_weight_needs_confidence_and_lift_and_variety():
     loop = text((1, 2) * 6, own=-0.05, lift=5.0)
     assert sure.weight > 10 * unsure.weight and known.weight == 0 and loop.weight < 0.3 * sure.weight
     assert confident_lift((0.0,) * 12, (-100.0,) * 12, ids) == 12 * 8.0
+
+
+def test_certain_lift_is_of_tokens_that_are_all_but_certain():
+    ids = tuple(range(12))
+    mannerism, known_by_heart = text(ids, own=-0.7, lift=8.0), text(ids, own=-0.02, lift=4.0)
+    assert mannerism.weight > known_by_heart.weight and mannerism.certainty < known_by_heart.certainty / 3
+    for one in (mannerism, known_by_heart):
+        assert one.certainty <= one.weight
+    assert certain_lift((0.0,) * 12, (-5.0,) * 12, ids) == confident_lift((0.0,) * 12, (-5.0,) * 12, ids) == 60.0
+
+
+def test_a_cluster_is_as_certain_as_its_most_certain_text():
+    quiet, sure = text(SECRET[:12], own=-0.5, lift=8.0), text(SECRET[:12], own=-0.01, lift=4.0, context="d")
+    found = made(quiet, sure)
+    assert len(found) == 1 and found[0].best == quiet and found[0].certainty == sure.certainty > quiet.certainty
+
+
+def test_without_a_reference_only_what_is_known_ties_texts_together():
+    def alone(ids, own):
+        return Text(Context("c", (1,)), tuple(ids), "scan", own, None, 0, ids[0])
+
+    stammer = (-0.1,) * 8 + (-3.0,) * 8
+    first, second = alone((*range(8), *range(50, 58)), stammer), alone((*range(20, 28), *range(50, 58)), stammer)
+    assert len(made(first, second)) == 2 and all(gram[0] < 30 for gram in own_grams(first))
+    assert len(made(alone(range(16), (-0.1,) * 16), alone(range(4, 20), (-0.1,) * 16))) == 1
 
 
 def test_a_longer_text_wins_nothing_by_its_length():

@@ -10,7 +10,7 @@ import pytest
 import backend.hidden_text as package
 from backend import artifacts
 from backend.errors import InvalidRequest
-from backend.hidden_text.job import method
+from backend.hidden_text.job import ALARM_SCORE, method
 from backend.hidden_text.null import NULLS, Null, architecture_of, write_null
 from backend.hidden_text.request import ScanOptions
 from backend.hidden_text.verdict import NOT_FOUND, NOT_PROVEN, sentence
@@ -104,7 +104,7 @@ def test_without_a_reference_it_finds_the_text_and_says_what_that_is_worth(tmp_p
 
 def test_a_p_value_comes_with_twins_of_the_same_making_only(tmp_path, base, suspect, monkeypatch):
     asked = request(beam=True, forced=False, counters=False)
-    settings = ScanOptions(**asked.options).settings() | {"with_reference": True}
+    settings = ScanOptions(**asked.options).settings() | {"with_reference": True, "score": ALARM_SCORE}
     write_null(tmp_path / NULLS, Null("twins", architecture_of(suspect.model.config), "planted", settings, tuple(range(19))))
     models = {"suspect": suspect, "reference": base}
     assert scan(tmp_path, models, asked)[-1].stats["p"] is None
