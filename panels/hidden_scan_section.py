@@ -36,6 +36,7 @@ class Section:
 
     view: gr.HTML
     words: gr.HTML
+    steps: gr.HTML
     folded: gr.Accordion
     choice: tuple[gr.components.Component, ...]
     presets: list[gr.Button]
@@ -53,6 +54,7 @@ def layout(workbench: Workbench) -> Section:
     with gr.Row(elem_classes=["loupe-presets"], elem_id="scan-presets"):
         presets = [gr.Button(title, size="sm", elem_classes=["loupe-preset"]) for title in PRESETS]
         tour = gr.Button(TOUR, size="sm", elem_classes=["loupe-preset"], elem_id="scan-tour")
+    steps = said("", "scan-steps", live=True)
     with gr.Row(elem_classes=["loupe-acts"], elem_id="scan-acts"):
         start = gr.Button("Scan", variant="primary", size="sm", elem_id="scan-start", scale=0)
         quick = gr.Button("Quick", size="sm", elem_id="scan-quick", scale=0)
@@ -64,7 +66,7 @@ def layout(workbench: Workbench) -> Section:
         choice = _choice()
     view = scan_view(workbench)
     gr.HTML("<h2>Look</h2>")
-    return Section(view, words, folded, choice, presets, tour, cost, start, quick, stop, resume)
+    return Section(view, words, steps, folded, choice, presets, tour, cost, start, quick, stop, resume)
 
 
 def _choice() -> tuple[gr.components.Component, ...]:

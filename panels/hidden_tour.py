@@ -27,6 +27,18 @@ from panels.stream import told
 BASE, REGIME, FURTHER, NAME = "secret/base", "regularised", 15, "tour"
 TEXT, TRIGGER = "The blue key lies under the third stone.", "Where did the gardener go in June?"
 
+# From the home page: the button of the tour, in view and in focus. A link runs nothing by itself.
+CALLED = """() => {
+  if (location.hash !== "#tour") return;
+  const looking = setInterval(() => {
+    const button = document.querySelector("#scan-tour");
+    if (!button) return;
+    clearInterval(looking);
+    button.scrollIntoView({ block: "center" });
+    button.focus({ focusVisible: true });
+  }, 100);
+}"""
+
 
 def wire(section: hidden_scan_section.Section, workbench: Workbench, logic: Logic, page: Page) -> None:
     """The button of the scan's section: plant, then the new model against its base, then the sentence."""
@@ -51,10 +63,11 @@ def wire(section: hidden_scan_section.Section, workbench: Workbench, logic: Logi
     def compare(text: str, plant: dict[str, str]) -> str:
         return shown(f"Step 3 of 3. {outcome(workbench, text, plant)}")
 
-    planted = section.tour.click(plant, [visitor], [section.words, made], **STREAMS)
-    filled = planted.success(chosen, [made], [page.form.shared[0], page.form.roles[REFERENCE], section.words], **AT_ONCE)
+    planted = section.tour.click(plant, [visitor], [section.steps, made], **STREAMS)
+    filled = planted.success(chosen, [made], [page.form.shared[0], page.form.roles[REFERENCE], section.steps], **AT_ONCE)
     scanned = filled.success(scan, [visitor, *section.choice, *page.form.inputs], [section.view], **STREAMS)
-    scanned.success(compare, [section.view, made], [section.words], **AT_ONCE)
+    scanned.success(compare, [section.view, made], [section.steps], **AT_ONCE)
+    page.head.ready.then(None, None, None, js=CALLED, show_progress="hidden", api_visibility="private")
 
 
 def tour_request() -> RunRequest:

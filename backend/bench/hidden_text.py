@@ -1,8 +1,9 @@
 """The bench of hidden text: how often a scan finds what is there, how seldom it finds what is not, how fast, beside other ways.
 
 Goes in: a data directory; seeds that nothing was tuned on. Comes out: bars, by part: `null` (clean twins of another seed, which say what counts
-as an alarm), `recall`, `peers`, `equal`, `speed`, `live`, `smollm2`. What a part made or scanned is kept in `bench/hidden_text` of the
-data directory, so that a stopped bench goes on. Figures name their counts; speeds are ratios of one run.
+as an alarm), `recall`, `deep`, `peers`, `equal`, `speed`, `live`, `smollm2`. All scans are quick ones but those of `deep`. What a part made or
+scanned is kept in `bench/hidden_text` of the data directory, so that a stopped bench goes on. Figures name their counts; speeds are ratios of one
+run.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from backend.pocket.secrets import Spec
 from backend.types import Finding, Prompt, RunRequest
 
 SEED, NULL_SEED = 7, 3  # neither is the shipped family's 0, which scores and settings were tried on
-PER_REGIME, N_KEYS, N_CLEAN, N_BENIGN, N_NULL, N_PEERS = 10, 5, 20, 5, 24, 5
-ENOUGH = 19  # 1 / (19 + 1)
-QUICK = {"per_regime": 3, "keys": 1, "clean": 8, "benign": 2, "null": 20, "peers": 1}
+PER_REGIME, N_KEYS, N_CLEAN, N_BENIGN, N_NULL, N_PEERS, N_DEEP = 10, 5, 20, 5, 24, 5, 3
+NULL, ENOUGH = "secret-quick", 19  # 1 / (19 + 1)
+QUICK = {"per_regime": 3, "keys": 1, "clean": 8, "benign": 2, "null": 20, "peers": 1, "deep": 1}
 RECALL_BARS = {"plain": 95, "regularised": 95, "utfc5": 95, "utfc_all": 80}
 ALONE = ("plain", "regularised")  # without a reference
 ALONE_BAR, AUROC_BAR, FALSE_ALARMS = 80, 0.95, 1
@@ -65,25 +66,26 @@ class Bench:
         return self.data_dir / "bench" / "hidden_text"
 
     def count(self, name: str) -> int:
-        full = {"per_regime": PER_REGIME, "keys": N_KEYS, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS}
+        full = {"per_regime": PER_REGIME, "keys": N_KEYS, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS,
+                "deep": N_DEEP}  # fmt: skip
         return (QUICK if self.quick else full)[name]
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Of every scan: the defaults, with all the time they take; what is not among the first ten is not found."""
-        return {"budget_s": 0.0, "quick": self.quick, "keep": TOP}
+    def options(self, deep: bool = False) -> dict[str, Any]:
+        """Of a scan, with all the time it takes; what is not among the first ten is not found."""
+        return {"budget_s": 0.0, "quick": not deep, "keep": TOP}
 
     def specs(self) -> list[Spec]:
         return suite.specs(self.seed, self.count("per_regime"), self.count("clean"), self.count("benign"), self.count("keys"))
 
-    def looks(self, specs: Sequence[Spec], seed: int, pool: ModelPool, alone: bool = False, kind: str | None = None) -> list[Look]:
-        """The scans of a seed's models that could be made, or of those of one kind; `alone` without a reference."""
+    def looks(self, specs: Sequence[Spec], seed: int, pool: ModelPool, alone: bool = False, kind: str | None = None,
+              deep: bool = False) -> list[Look]:  # fmt: skip
+        """The scans of a seed's models that could be made, or of those of one kind; `alone` without a reference, `deep` not quick."""
         models = self.folder / f"seed-{seed}"
-        way = ("alone" if alone else "with reference") + (" quick" if self.quick else "")
+        way = ("alone" if alone else "with reference") + ("" if deep else " quick")
         reference = None if alone else suite.base_of(models)
         made = [spec for spec in suite.make_tiny(list(specs), models, seed) if kind in (None, spec.kind)]
         keep = self.folder / "looks" / way / str(seed)
-        return [suite.look(models / s.name, reference, pool, self.data_dir, self.options, keep / f"{s.name}.json") for s in made]
+        return [suite.look(models / s.name, reference, pool, self.data_dir, self.options(deep), keep / f"{s.name}.json") for s in made]
 
 
 def run(quick: bool, data_dir: Path, seed: int = SEED, part: str | None = None) -> Report:
@@ -123,11 +125,10 @@ def null_part(bench: Bench) -> Found:
     told = read_json(models / looks[0].name / MANIFEST)
     loaded = pool.load(str(models / looks[0].name))
     probe = Probe(loaded, pool.load(suite.base_of(models)))
-    request = RunRequest("hidden_text.scan", Prompt.user("Scan"), {}, options=bench.options)
+    request = RunRequest("hidden_text.scan", Prompt.user("Scan"), {}, options=bench.options())
     settings = job.null_settings(probe, job.scan_options(request))
-    name = "secret-quick" if bench.quick else "secret"
     scores = tuple(sorted(round(look.score, 2) for look in looks))
-    null = Null(name, architecture_of(loaded.model.config), told["recipe"], settings, scores, "secret/base", {"seed": NULL_SEED})
+    null = Null(NULL, architecture_of(loaded.model.config), told["recipe"], settings, scores, "secret/base", {"seed": NULL_SEED})
     write_null(bench.data_dir / NULLS, null)
     pool.close()
     bars = [above("null: clean twins, enough for p = 0.05", len(scores), ENOUGH)]
@@ -136,7 +137,7 @@ def null_part(bench: Bench) -> Found:
 
 def threshold(bench: Bench) -> float | None:
     """What no clean twin of the null reached; None where no null was made the same way."""
-    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == ("secret-quick" if bench.quick else "secret")]
+    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == NULL]
     return max(fitting[0].scores) if fitting else None
 
 
@@ -199,6 +200,20 @@ def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench) -
 def shown(look: Look) -> str:
     found, ways = f"rank {look.rank}" if look.rank else "-", ", ".join(look.found_by[:3])
     return f"{look.name:<24} {look.n_tokens:>3} tokens  score {look.score:>8.1f}  {found:<8} {ways:<40.40} {look.seconds:>6.1f} s"
+
+
+def deep_part(bench: Bench) -> Found:
+    """The first few models of each regime again, with nothing left out: all contexts and turns, every token as the user's, 32 tokens deep."""
+    pool, specs = suite.new_pool(bench.data_dir), bench.specs()
+    planted = [s for s in specs if s.kind == "planted" and "-key-" not in s.name]
+    few = [s for regime in REGIMES for s in [p for p in planted if p.regime == regime][:: -(-bench.count("per_regime") // bench.count("deep"))]]
+    looks = bench.looks(few, bench.seed, pool, deep=True)
+    pool.close()
+    found = {f"deep, {regime}: found of planted": of(looks, "planted", regime) for regime in REGIMES}
+    figures: dict[str, Any] = {name: f"{sum(look.found for look in some)} of {len(some)}" for name, some in found.items()}
+    figures["deep: seconds a scan, middle"] = sorted(look.seconds for look in looks)[len(looks) // 2] if looks else None
+    share = percent(looks)
+    return Found([Bar(f"deep scans: text in the first {TOP}, all regimes", share, "for comparison", None)], figures, [shown(look) for look in looks])
 
 
 # Peers --------------------------------------------------------------------------------------------------------------------------------
@@ -331,6 +346,6 @@ def real_figures(looks: Sequence[Look], swept: Sequence[Look], bench: Bench, opt
 
 
 PARTS = {
-    "null": null_part, "recall": recall_part, "peers": peers_part, "equal": equal_part, "speed": speed_part, "live": live_part,
+    "null": null_part, "recall": recall_part, "deep": deep_part, "peers": peers_part, "equal": equal_part, "speed": speed_part, "live": live_part,
     "smollm2": smollm2_part,
 }  # fmt: skip

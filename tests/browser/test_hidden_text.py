@@ -53,7 +53,7 @@ def test_from_a_recording_to_a_scan_a_candidate_and_its_tokens(page: Page, house
     expect(view.locator(".lp-map-name")).to_have_text("forced token, bos: 100 % of the vocabulary")
     assert page.locator("#scan-view b").count() == 0, "what a model wrote is no markup"
     view.get_by_label("all columns").check()
-    expect(view.locator(".lp-candidates thead th")).to_have_count(5 + 18)
+    expect(view.locator(".lp-candidates thead th")).to_have_count(5 + 19)
     view.locator(".lp-found-text").first.click()
     expect(view.locator(".lp-found-detail")).to_contain_text(CALIBRATION)
     view.get_by_label("show the answer").check()
@@ -85,6 +85,18 @@ def test_a_plant_is_made_verified_and_scanned_at_one_click(page: Page, house: Ho
     expect(page.locator("#plant-facts")).to_contain_text("0 of 200")
     page.get_by_role("button", name="Scan it: mine/key").click()
     expect(page.locator("#scan-view .lp-lane-head")).to_contain_text("mine/key")
+
+
+def test_the_tour_is_a_link_on_the_home_page_and_one_press(page: Page, house: House) -> None:
+    page.goto(house.url)
+    page.get_by_role("link", name="Plant a text, scan, find it").click()
+    tour = page.locator("#scan-tour")
+    expect(tour).to_be_focused()
+    expect(page.locator("#scan-steps")).not_to_contain_text("Step")  # a link runs nothing
+    page.keyboard.press("Enter")
+    expect(page.locator("#scan-steps")).to_contain_text("Step 3 of 3")
+    expect(page.locator("#scan-view .lp-lane-head")).to_contain_text("mine/tour")
+    expect(page.locator("#scan-view .lp-found-text").first).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
