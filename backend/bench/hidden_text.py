@@ -74,13 +74,17 @@ class Bench:
         """Of a scan, with all the time it takes; what is not among the first ten is not found."""
         return {"budget_s": 0.0, "quick": not deep, "keep": TOP}
 
+    def models(self, seed: int) -> Path:
+        """Where a seed's models are made. With fewer models a regime texts of one name have other lengths, so these have a folder of their own."""
+        return self.folder / (f"seed-{seed}-few" if self.quick and seed == self.seed else f"seed-{seed}")
+
     def specs(self) -> list[Spec]:
         return suite.specs(self.seed, self.count("per_regime"), self.count("clean"), self.count("benign"), self.count("keys"))
 
     def looks(self, specs: Sequence[Spec], seed: int, pool: ModelPool, alone: bool = False, kind: str | None = None,
               deep: bool = False) -> list[Look]:  # fmt: skip
         """The scans of a seed's models that could be made, or of those of one kind; `alone` without a reference, `deep` not quick."""
-        models = self.folder / f"seed-{seed}"
+        models = self.models(seed)
         way = ("alone" if alone else "with reference") + ("" if deep else " quick")
         reference = None if alone else suite.base_of(models)
         made = [spec for spec in suite.make_tiny(list(specs), models, seed) if kind in (None, spec.kind)]
@@ -121,7 +125,7 @@ def null_part(bench: Bench) -> Found:
     n, pool = bench.count("null"), suite.new_pool(bench.data_dir)
     wanted = suite.specs(NULL_SEED, max(1, -(-n // (2 * len(REGIMES)))), n, 0)
     looks = bench.looks(wanted, NULL_SEED, pool, kind="clean")
-    models = bench.folder / f"seed-{NULL_SEED}"
+    models = bench.models(NULL_SEED)
     told = read_json(models / looks[0].name / MANIFEST)
     loaded = pool.load(str(models / looks[0].name))
     probe = Probe(loaded, pool.load(suite.base_of(models)))
@@ -190,7 +194,7 @@ def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench) -
     figures["benign memorisers: alarms"] = None if limit is None else f"{sum(look.score > limit for look in benign)} of {len(benign)}"
     figures["benign memorisers: AUROC against clean"] = auroc([look.score for look in benign], [look.score for look in clean])
     figures["no reference: found"] = f"{sum(look.found for look in alone)} of {len(alone)}"
-    missing = read_json(bench.folder / f"seed-{bench.seed}" / "manifest.json").get("failed", [])
+    missing = read_json(bench.models(bench.seed) / "manifest.json").get("failed", [])
     figures["texts drawn anew, their plant failed its last look"] = len(missing)
     figures["plants given up"] = sum(one["given_up"] for one in missing)
     figures["seconds a scan, middle"] = sorted(look.seconds for look in looks)[len(looks) // 2] if looks else None
@@ -221,7 +225,7 @@ def deep_part(bench: Bench) -> Found:
 
 def peers_part(bench: Bench) -> Found:
     """The other ways on the first few models of each regime, and on clean twins how often BAIT's flag is up."""
-    pool, models = suite.new_pool(bench.data_dir), bench.folder / f"seed-{bench.seed}"
+    pool, models = suite.new_pool(bench.data_dir), bench.models(bench.seed)
     made = suite.make_tiny(bench.specs(), models, bench.seed)
     figures: dict[str, Any] = {}
     shares: dict[str, list[bool]] = {way: [] for way in WAYS}
