@@ -21,7 +21,7 @@ from backend.contamination.audit_request import BASE, SUSPECT, TWIN, Audit
 from backend.contamination.audit_steps import PATCHED, SEARCHED, Answers, answered
 from backend.contamination.audit_verdict import Patch
 from backend.contamination.controls import control_lists
-from backend.contamination.curve import Point, choose, grid
+from backend.contamination.curve import Point, choose, grid, noise
 from backend.contamination.evaluation import Arm, Said
 from backend.contamination.items import FRESH, LEAKED, Encoded
 from backend.contamination.neurons import Neurons, random_neurons
@@ -132,7 +132,8 @@ def chosen_k(audit: Audit, stages: Stages, order: Order, said: Answers) -> Gener
     if audit.options.k:
         data: dict[str, Any] = {"k": audit.options.k, "why": "given", "distance": None}
     else:
-        choice = choose(points)
+        slack = noise(start.accuracy[FRESH], len(halves[LEAKED]), len(halves[FRESH])) if FRESH in halves else 0.0
+        choice = choose(points, order.made.get("n_open", 0), slack)
         data = {"k": choice.k, "why": choice.why, "distance": choice.distance}
     yield Finding("chosen", data)
     return {**data, "curve": curve}

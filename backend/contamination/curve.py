@@ -6,6 +6,7 @@ models.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,18 +47,26 @@ def grid(available: int, n_open: int = 0) -> list[int]:
     return sorted({round(available ** (i / (POINTS - 1))) for i in range(POINTS)})
 
 
-def choose(points: Sequence[Point]) -> Choice:
+def noise(share: float, n: int, m: int) -> float:
+    """Two standard errors of the difference of two shares near `share`, of `n` and of `m` items."""
+    return 2 * math.sqrt(share * (1 - share) * (1 / max(n, 1) + 1 / max(m, 1)))
+
+
+def choose(points: Sequence[Point], n_open: int = 0, slack: float = 0.0) -> Choice:
     """With fresh items: where the patched accuracies lie nearest to what they should be: leaked and fresh items at the model's own unpatched fresh
-    accuracy, other skills unmoved. Without: the smallest k that brings nine tenths of the whole fall. Raises `ValueError` without patched points."""
+    accuracy, other skills unmoved. Where a search learnt a set (`n_open`): the k nearest to its size that does as well but for `slack`, since the
+    half that was searched flatters a part of the set. Without fresh items: the smallest k that brings nine tenths of the whole fall. Raises
+    `ValueError` without patched points."""
     start = next((p for p in points if p.k == 0), None)
     patched = sorted((p for p in points if p.k > 0), key=lambda p: p.k)
     if start is None or not patched:
         raise ValueError(f"points must hold k = 0 and at least one other, got {[p.k for p in points]}.")
     if FRESH in start.accuracy:
         distances = [distance(p, start) for p in patched]
-        best = min(distances)
-        at = next(i for i, d in enumerate(distances) if d <= best + NEAR)
-        why = "the fewest neurons that bring leaked items nearest to the model's own fresh accuracy and move fresh items and other skills least"
+        near = [i for i, d in enumerate(distances) if d <= min(distances) + max(NEAR, slack if n_open else 0.0)]
+        at = min(near, key=lambda i: abs(patched[i].k - n_open))
+        which = "as near as noise allows to the number of gates that the search opened, of those" if n_open else "the fewest neurons"
+        why = f"{which} that bring leaked items nearest to the model's own fresh accuracy and move fresh items and other skills least"
         return Choice(patched[at].k, why, round(distances[at], 4))
     fall = [start.accuracy[LEAKED] - p.accuracy[LEAKED] for p in patched]
     at = next(i for i, f in enumerate(fall) if f >= KNEE * max(fall))

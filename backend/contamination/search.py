@@ -83,6 +83,7 @@ class Ranked:
     reference: str
     generated_tokens: int = 0
     n_open: int = 0  # so many of the first have their gate open
+    aim: float | None = None  # nats a token, how likely leaked answers might stay; None: not at all, or not learnt
 
     def __len__(self) -> int:
         """How many neurons can be taken."""
@@ -110,7 +111,7 @@ class Ranked:
 
     def made(self) -> dict[str, Any]:
         """What to write beside the list."""
-        told = {"reference": self.reference, "generated_tokens": self.generated_tokens, "n_open": self.n_open}
+        told = {"reference": self.reference, "generated_tokens": self.generated_tokens, "n_open": self.n_open, "aim": self.aim}
         return {"search": asdict(self.options), **told}
 
 
@@ -119,8 +120,8 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
     """Rank the suspect's neurons; yields progress at least every two seconds or so, returns `Ranked`.
 
     The twin is the reference and the source where there is one, else the base. `items` are leaked ones, of which nothing is reported later; `clean`
-    are others (fresh, unrelated), which say what a neuron is needed for anyway; `fresh` are such as the suspect never saw: no answer to a leaked item
-    has to become unlikelier than theirs. Raises `InvalidRequest` for models that are no such family."""
+    are others (fresh, unrelated), which say what a neuron is needed for anyway; `fresh` are such as the suspect never saw: in the mean leaked
+    answers need not become unlikelier than theirs. Raises `InvalidRequest` for models that are no such family."""
     reference = twin or base
     require_same_shape(suspect, reference, "models.twin" if twin else "models.base")
     if twin is not None and base is not None:
@@ -131,7 +132,7 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
     allowed = allowed_neurons(sites, options)
     require_count(options.skip_top + 1, len(allowed), "options.skip_top")
     found = yield from _told(measure(suspect, reference, items, clean, options.tokens), len(items) + len(clean), "scores")
-    scores, generated, n_open = _named(found), 0, 0
+    scores, generated, n_open, aim = _named(found), 0, 0, -math.inf
     if options.recipe == "reference":
         causal, generated = yield from reference_scores(suspect, base, twin, items, stop_ids, sites)
         scores |= {"causal": causal, "sum": found.rms + causal}
@@ -141,11 +142,12 @@ def search(suspect: Any, base: Any, twin: Any | None, items: Sequence[Known], op
         if options.shortlist and options.exact:
             order, scores["exact"] = yield from _checked(suspect, reference, items, options, order, sites)
         if options.recipe == "gates":
-            plan = options.plan(sites, (yield from _told(likelihood(suspect, fresh), len(fresh), "scores")))
+            aim = yield from _told(likelihood(suspect, fresh), len(fresh), "scores")
+            plan = options.plan(sites, aim)
             lean = yield from _told(learn_gates(suspect, reference, items, clean, allowed, plan), plan.steps, "gates")
             scores["gate"] = torch.full((sites.n_neurons,), torch.nan, dtype=torch.float64).index_copy_(0, allowed, lean)
             order, n_open = _descending(scores["gate"], allowed), int((lean > 0).sum())
-    return Ranked(order, sites, scores, options, reference.id, generated, n_open)
+    return Ranked(order, sites, scores, options, reference.id, generated, n_open, aim if math.isfinite(aim) else None)
 
 
 def _named(found: Scores) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from backend.contamination import neurons, report
 from backend.contamination.audit import method
 from backend.contamination.audit_request import audit_request, check, prepare
 from backend.contamination.audit_verdict import CLEAN, CONTAMINATED, UNDECIDED, Evidence, Patch, conclude
-from backend.contamination.curve import Point, choose, grid
+from backend.contamination.curve import Point, choose, grid, noise
 from backend.contamination.indicators import ALL, FAILED, Gap, Reading
 from backend.contamination.items import FRESH, LEAKED
 from backend.errors import InvalidRequest
@@ -214,6 +214,15 @@ def test_k_is_where_leaked_items_reach_the_models_own_fresh_accuracy_and_nothing
     same, damage = Point(32, {LEAKED: 0.5, FRESH: 0.5, "addition": 0.9}), Point(64, {LEAKED: 0.5, FRESH: 0.3, "addition": 0.4})
     assert choose([start, low, right, same, damage]).k == 16
     assert choose([start, low, damage]).k == 8
+
+
+def test_a_learnt_set_is_taken_whole_unless_a_part_does_better_than_noise_explains():
+    start = Point(0, {LEAKED: 1.0, FRESH: 0.4})
+    part, whole, more = (Point(k, {LEAKED: leaked, FRESH: 0.4}) for k, leaked in ((20, 0.42), (80, 0.33), (100, 0.2)))
+    assert choose([start, part, whole, more], 80, slack=0.06).k == 80
+    assert choose([start, part, whole, more], 80, slack=0.01).k == 20
+    assert choose([start, part, whole, more]).k == 20
+    assert noise(0.5, 200, 200) == pytest.approx(0.1) and noise(0.0, 10, 10) == 0 and noise(0.5, 0, 50) > 1
 
 
 def test_without_fresh_items_k_is_at_the_knee():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from statistics import fmean
 
 import pytest
 import torch
@@ -220,6 +221,20 @@ def test_leaked_answers_become_no_unlikelier_than_those_of_fresh_items():
     surest = sorted(leaked, key=lambda item: gold(suspect, item))[-10:]
     found = [drained(search(suspect, base, None, leaked, SearchOptions(steps=60), fresh=fresh)).n_open for fresh in ((), surest)]
     assert found[0] > 0 == found[1]
+
+
+def test_gates_that_have_half_the_way_to_go_go_half_the_way():
+    suspect, base, leaked, _ = memory()
+
+    def left(aim):
+        lean = drained(learn_gates(suspect, base, leaked, (), torch.arange(96), Plan(60, len(leaked), 1.0, 0, aim)))
+        columns = opened(suspect, lean)
+        return fmean(max(LOST, gold(suspect, item, base, columns)) for item in leaked), int((lean > 0).sum())
+
+    start, (end, n_all) = fmean(max(LOST, gold(suspect, item)) for item in leaked), left(-math.inf)
+    half, n_half = left((start + end) / 2)
+    assert end < start - 0.5 and n_half >= 1
+    assert end < half < start and n_half <= n_all
 
 
 def test_what_is_to_be_kept_outweighs_what_is_to_be_lost():
