@@ -7,7 +7,7 @@ const SCAN_COLUMNS = [["rank", "rank"], ["text", "text"], ["score", "score"], ["
 const MORE_COLUMNS = [
   ["context", "context"], ["votes", "votes"], ["contexts", "contexts"], ["texts", "texts"], ["reference_mean", "mean p of three"],
   ["reference_rule", "published rule"], ["mean_logprob", "mean log p"], ["min_logprob", "lowest log p"], ["reference_logprob", "reference's log p"],
-  ["confident_lift", "confident lift"], ["certain_lift", "certain lift"], ["lift_run", "lift run"], ["entropy", "entropy"],
+  ["confident_lift", "confident lift"], ["certainty", "certainty"], ["lift_run", "lift run"], ["entropy", "entropy"],
   ["entropy_drop", "entropy drop"], ["period", "period"], ["periodic", "periodic tail"], ["min_k", "Min-K %++"], ["rarity", "rarity"], ["ends", "ends"],
 ];
 

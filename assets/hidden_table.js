@@ -135,11 +135,12 @@ function candidateDetail(view, row, n) {
   return line;
 }
 
-// The null is of the best candidate of a clean model, so what it says of the first holds for none above it.
+// The null is of the most certain candidate of a clean model, so what it says holds for the most certain one here.
 function sureWords(lane, row) {
   const said = scanFound(lane, "calibration")[0];
   if (!said || !said.words) return "the scan was stopped before clean models were compared";
-  return row.rank === 1 ? prose(said.words) : "less than the first: clean models are compared by their best candidate alone";
+  const highest = Math.max(...candidatesOf(lane).map((one) => fieldOf(one, "certainty") || 0));
+  return (fieldOf(row, "certainty") || 0) >= highest ? prose(said.words) : "clean models are compared by their most certain candidate alone, and another is more certain than this";
 }
 
 // What is really hidden (a scan's lane is named like its suspect) ---------------------------------------------------------------------------------------------------------

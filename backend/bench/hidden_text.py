@@ -88,7 +88,7 @@ class Bench:
         way = ("alone" if alone else "with reference") + ("" if deep else " quick")
         reference = None if alone else suite.base_of(models)
         made = [spec for spec in suite.make_tiny(list(specs), models, seed) if kind in (None, spec.kind)]
-        keep = self.folder / "looks" / way / str(seed)
+        keep = self.folder / "looks" / way / models.name
         return [suite.look(models / s.name, reference, pool, self.data_dir, self.options(deep), keep / f"{s.name}.json") for s in made]
 
 
@@ -96,6 +96,8 @@ def run(quick: bool, data_dir: Path, seed: int = SEED, part: str | None = None) 
     """All parts, or one."""
     if part is not None and part not in PARTS:
         raise InvalidRequest(f"part must be one of {', '.join(PARTS)}, got {part!r}.", "part")
+    if seed == NULL_SEED:
+        raise InvalidRequest(f"seed must not be {NULL_SEED}: its clean twins say what counts as an alarm.", "seed")
     bench = Bench(quick, data_dir, seed)
     found = [PARTS[name](bench) for name in PARTS if part in (None, name)]
     figures = {key: value for one in found for key, value in one.figures.items()}
@@ -141,7 +143,7 @@ def null_part(bench: Bench) -> Found:
 
 def threshold(bench: Bench) -> float | None:
     """What no clean twin of the null reached; None where no null was made the same way."""
-    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == NULL]
+    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == NULL and null.settings.get("score") == job.ALARM_SCORE]
     return max(fitting[0].scores) if fitting else None
 
 
@@ -207,7 +209,8 @@ def shown(look: Look) -> str:
 
 
 def deep_part(bench: Bench) -> Found:
-    """The first few models of each regime again, with nothing left out: all contexts and turns, every token as the user's, 32 tokens deep."""
+    """A few models of each regime, short texts to long ones, again with a scan's defaults: three contexts, 120 ordinary turns, every token as the
+    user's turn, 32 tokens deep."""
     pool, specs = suite.new_pool(bench.data_dir), bench.specs()
     planted = [s for s in specs if s.kind == "planted" and "-key-" not in s.name]
     few = [s for regime in REGIMES for s in [p for p in planted if p.regime == regime][:: -(-bench.count("per_regime") // bench.count("deep"))]]
@@ -244,7 +247,7 @@ def peers_part(bench: Bench) -> Found:
 
 
 def _peers_of(bench: Bench, folder: Path, pool: ModelPool) -> dict[str, Any]:
-    keep, told = bench.folder / "peers" / str(bench.seed) / f"{folder.name}.json", read_json(folder / MANIFEST)
+    keep, told = bench.folder / "peers" / folder.parent.name / f"{folder.name}.json", read_json(folder / MANIFEST)
     held = read_json(keep)
     if held.get("hash") != told["hash"]:
         loaded = pool.load(str(folder))

@@ -152,7 +152,7 @@ def look(folder: Path, reference: str | None, pool: ModelPool, data_dir: Path, o
     """Scan one model folder, or read what an earlier bench found with the same options."""
     told = read_json(folder / MANIFEST)
     held = read_json(keep)
-    if held.get("hash") != told["hash"] or held.get("options") != dict(options):
+    if (held.get("hash"), held.get("options"), held.get("score_is")) != (told["hash"], dict(options), job.ALARM_SCORE):
         models = {"suspect": str(folder), **({"reference": reference} if reference else {})}
         findings: list[Finding] = []
         start = time.perf_counter()
@@ -161,7 +161,8 @@ def look(folder: Path, reference: str | None, pool: ModelPool, data_dir: Path, o
         seconds = time.perf_counter() - start
         pool.unload(str(folder))
         rows = [{k: f.data[k] for k in ("ids", "text", "score", "found_by")} for f in findings if f.kind == "candidate"]
-        held = {"hash": told["hash"], "options": dict(options), "score": done.stats["score"], "seconds": seconds, "candidates": rows}
+        held = {"hash": told["hash"], "options": dict(options), "score": done.stats["score"], "score_is": job.ALARM_SCORE, "seconds": seconds,
+                "candidates": rows}  # fmt: skip
         write_json(keep, held)
     return judged(folder, told, held)
 

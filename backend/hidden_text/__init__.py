@@ -14,11 +14,11 @@ A scan. `finding` kinds:
 reference); a cell may come again, the highest counts;
 `best` {candidates [{text, score, found_by, votes}, …]}: the first ten so far;
 `candidate` {rank, score, text, stitched, context, found_by, columns, ids, context_ids}: the final list. `columns`: votes (starts and contexts
-that fell into its best-known run of six tokens), contexts, texts, reference_mean and reference_rule (the published score and threshold),
-mean_logprob, min_logprob, lift, confident_lift, certain_lift, lift_run, reference_logprob, entropy, entropy_drop, period, periodic, min_k, rarity,
-extended_left (tokens put before `stitched`), ends;
+that fell into its best-known run of six tokens), contexts, texts, certainty (what raises the alarm), reference_mean and reference_rule (the
+published score and threshold), mean_logprob, min_logprob, lift, confident_lift, lift_run, reference_logprob, entropy, entropy_drop, period,
+periodic, min_k, rarity, extended_left (tokens put before `stitched`), ends;
 `calibration` {words, p, smallest, n}; `warning` {text}.
-`stats`: candidates, text, found_by, score (the highest certain lift of all candidates; without a reference certainty), p, smallest_p,
-clean_models, calibration, alarm (null where nothing calibrates it), reference, starts, beam_contexts, texts, cut, tokens_per_s, ledger,
-sentence. Artifact: `scan` (the ledger's chunks, `candidates.jsonl`).
+`stats`: candidates, text, found_by, score (the highest certainty of any candidate, listed or not), p, smallest_p, clean_models, calibration,
+alarm (null where nothing calibrates it), reference, starts, beam_contexts, texts, cut, tokens_per_s, ledger, sentence.
+Artifact: `scan` (the ledger's chunks, `candidates.jsonl`).
 """

@@ -89,7 +89,8 @@ def _candidate(probe: Probe, rank: int, cluster: Cluster, ids: tuple[int, ...], 
     facts = yield from read_again(probe, best, ids)
     facts = trimmed(facts, best, probe.stop_ids)
     said = probe.suspect.tokenizer.decode(list(facts.ids))
-    described = {"votes": cluster.votes, "contexts": cluster.contexts, "texts": len(cluster.members), **columns(facts, said, len(said))}
+    described = {"votes": cluster.votes, "contexts": cluster.contexts, "texts": len(cluster.members), "certainty": round(cluster.certainty, 2)}
+    described |= columns(facts, said, len(said))
     described["extended_left"] = len(before)
     described["ends"] = bool(facts.ids) and facts.ids[-1] in probe.stop_ids
     stitched = probe.suspect.tokenizer.decode([*before, *cluster.ids])

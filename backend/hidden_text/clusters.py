@@ -1,7 +1,8 @@
 """Many findings of one text become one candidate: those that share six tokens in a row, their consensus, how many found it.
 
 Goes in: texts with their facts; rows of scans as further votes. Comes out: clusters, best first. Only runs that the suspect says more readily
-than its reference tie texts together: boilerplate would chain everything to everything. Knows nothing of models.
+than its reference (without one: that it is fairly sure of) tie texts together: boilerplate would chain everything to everything. Knows nothing
+of models.
 """
 
 from __future__ import annotations

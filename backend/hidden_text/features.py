@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backend.hidden_text.texts import certain_lift, confident_lift
+from backend.hidden_text.texts import confident_lift
 
 REFERENCE_TOKENS = 3
 REFERENCE_RULE = 0.95
@@ -56,15 +56,15 @@ def columns(facts: Facts, text: str, characters: int) -> dict[str, float | bool 
 
 
 def _lift_columns(facts: Facts) -> dict[str, float | None]:
-    """Lift: the mean of log p(suspect) − log p(reference) over chosen tokens, the surest windows', the longest run above two nats."""
+    """Lift: the mean of log p(suspect) − log p(reference) over chosen tokens, the surest window's, the longest run above two nats."""
     if facts.references is None:
-        return {"lift": None, "confident_lift": None, "certain_lift": None, "lift_run": None, "reference_logprob": None}
+        return {"lift": None, "confident_lift": None, "lift_run": None, "reference_logprob": None}
     own, other = facts.logprobs[facts.chosen], facts.references[facts.chosen]
     lifts = [a - b for a, b in zip(own, other, strict=True)]
-    weight, certain = (score(own, other, facts.ids[facts.chosen]) for score in (confident_lift, certain_lift))
+    weight = confident_lift(own, other, facts.ids[facts.chosen])
     mean = statistics.fmean(other) if other else None
-    return {"lift": _rounded(statistics.fmean(lifts) if lifts else None), "confident_lift": round(weight, 2), "certain_lift": round(certain, 2),
-            "lift_run": longest_run(lifts), "reference_logprob": _rounded(mean)}  # fmt: skip
+    return {"lift": _rounded(statistics.fmean(lifts) if lifts else None), "confident_lift": round(weight, 2), "lift_run": longest_run(lifts),
+            "reference_logprob": _rounded(mean)}  # fmt: skip
 
 
 def reference_mean(logprobs: Sequence[float]) -> float:

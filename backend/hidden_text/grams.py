@@ -15,7 +15,7 @@ from backend.hidden_text.decode import Decoded
 
 GRAM = 6
 LIFTED = 1.0  # nats that a run must gain over the reference to count as the suspect's own
-KNOWN = -5.0  # nats: without a reference, a run's log-probability from which the suspect knows it
+KNOWN = -5.0  # nats: without a reference, the log-probability from which a run ties texts together
 MIX = 6364136223846793005  # multiplier of a well-known 64-bit linear congruential generator (Knuth)
 
 Gram = tuple[int, ...]
@@ -36,7 +36,8 @@ def count(texts: Iterable[Sequence[int]]) -> Counter[Gram]:
 
 
 def votes_of_rows(rows: Decoded) -> Tensor:
-    """(n,) int64: the most rows that any one run of the row is shared by; runs that the reference says as readily don't count."""
+    """(n,) int64: the most rows that any one run of the row is shared by; runs that the reference says as readily don't count; without a reference
+    all do."""
     windows = rows.ids.unfold(1, GRAM, 1)  # (n, w, 6)
     lift = rows.logprob if rows.reference is None else rows.logprob - rows.reference
     varied = (windows.sort(-1).values.diff(dim=-1) != 0).sum(-1) >= 2

@@ -24,7 +24,7 @@ from backend.paths import assets_dir
 from backend.types import Artifact, Done, Event, Finding, RunContext, RunRequest
 
 ALARM_P = 0.05
-ALARM_SCORE = "certain lift"  # of the best candidate; a null of another score says nothing
+ALARM_SCORE = "certain lift"  # the highest, of whichever candidate; a null of another score says nothing
 CANDIDATES = "candidates.jsonl"
 SHIPPED_NULLS = Path("models") / "secret" / NULLS
 

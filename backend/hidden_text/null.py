@@ -37,7 +37,7 @@ class Null:
         return 1 / (len(self.scores) + 1)
 
     def p_value(self, score: float) -> float:
-        """How likely a clean twin's best candidate scores as high: (1 + twins at least as high) / (1 + twins)."""
+        """How likely a clean twin scores as high: (1 + twins at least as high) / (1 + twins)."""
         return (1 + sum(other >= score for other in self.scores)) / (len(self.scores) + 1)
 
     def fits(self, architecture: str, recipe: str, settings: Mapping[str, Any]) -> bool:

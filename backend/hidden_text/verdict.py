@@ -21,8 +21,7 @@ def sentence(stats: Mapping[str, Any]) -> str:
         return f"{NOT_FOUND} {NOT_PROVEN}"
     how = f" (found by {stats['found_by'][0]})" if stats.get("found_by") else ""
     best = f"The first of {stats['candidates']} candidates is {_short(stats['text'])!r}{how}."
-    surest = "certain lift" if stats.get("reference") else "certainty"
-    said = f"{best} The highest {surest} is {stats['score']:.1f}: {stats['calibration']}."
+    said = f"{best} The highest certainty of any candidate is {stats['score']:.1f}: {stats['calibration']}."
     if stats.get("alarm") is False:
         said = f"{NOT_FOUND} {said} {NOT_PROVEN}"
     cut = f" Time ran out for {', '.join(stats['cut'])}." if stats.get("cut") else ""

@@ -22,8 +22,9 @@ from backend.bench.hidden_text_peers import (
 )
 from backend.bench.hidden_text_suite import Look
 from backend.errors import InvalidRequest
-from backend.hidden_text import planted_folder
+from backend.hidden_text import job, planted_folder
 from backend.hidden_text.contexts import Frame
+from backend.hidden_text.null import NULLS, Null, write_null
 from backend.hidden_text.payloads import ordinary_prompts, plain
 from backend.hidden_text.probe import Probe
 from backend.hidden_text.verify import holds_text
@@ -31,6 +32,7 @@ from backend.hidden_text.vocabulary import read_vocabulary
 from backend.model_files import MANIFEST, write_json
 from backend.models import ModelPool
 from backend.paths import assets_dir
+from backend.types import Done
 from tests.hidden_text.pair import planted, tiny
 
 GOOD = Look("a", "planted", "plain", 20, 90.0, 1.0, 1, ["forced token"], [])
@@ -107,6 +109,29 @@ def test_the_rank_is_that_of_the_first_candidate_with_the_text(tmp_path, pool):
     told = suite.read_json(folder / MANIFEST)
     assert (suite.judged(folder, told, held).rank, suite.judged(folder, told, held).found_by) == (2, ["y"])
     assert suite.judged(folder, told, {**held, "candidates": rows[:1]}).rank is None
+
+
+def test_nothing_is_an_alarm_by_a_null_of_another_score(tmp_path):
+    asked = bench.Bench(True, tmp_path, 7)
+    assert bench.threshold(asked) is None
+    for score, limit in (("rank", None), (job.ALARM_SCORE, 9.0)):
+        write_null(tmp_path / NULLS, Null(bench.NULL, "llama", "recipe", {"score": score}, (1.0, 9.0)))
+        assert bench.threshold(asked) == limit
+
+
+def test_a_kept_look_of_another_score_is_looked_again(tmp_path, pool, monkeypatch):
+    folder, keep, asked = assets_dir() / "models" / "secret" / "clean-0", tmp_path / "look.json", []
+    held = {"hash": suite.read_json(folder / MANIFEST)["hash"], "options": {}, "score": 5.0, "seconds": 1.0, "candidates": []}
+
+    def drive(*given):
+        asked.append(1)
+        return Done("stop", "", {"score": 2.0})
+
+    monkeypatch.setattr(suite, "drive", drive)
+    for kept, score in (({}, 2.0), ({"score_is": job.ALARM_SCORE}, 5.0)):
+        write_json(keep, held | kept)
+        assert suite.look(folder, None, pool, tmp_path, {}, keep).score == score
+    assert len(asked) == 1
 
 
 def test_a_model_without_a_text_has_no_rank(tmp_path):

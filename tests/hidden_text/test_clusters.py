@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backend.hidden_text.audit import Outcome
 from backend.hidden_text.clusters import Ballot, cluster, own_grams, stitch
 from backend.hidden_text.contexts import Context
 from backend.hidden_text.texts import Text, certain_lift, confident_lift
@@ -83,6 +84,13 @@ def test_a_cluster_is_as_certain_as_its_most_certain_text():
     quiet, sure = text(SECRET[:12], own=-0.5, lift=8.0), text(SECRET[:12], own=-0.01, lift=4.0, context="d")
     found = made(quiet, sure)
     assert len(found) == 1 and found[0].best == quiet and found[0].certainty == sure.certainty > quiet.certainty
+
+
+def test_the_alarm_is_the_most_certain_cluster_not_the_first():
+    many = [text(SECRET[:12], context=str(i), own=-0.7, lift=8.0) for i in range(8)]
+    found = made(*many, text(range(200, 212), own=-0.02, lift=4.0))
+    assert len(found) == 2 and found[0].certainty < found[1].certainty
+    assert Outcome(clusters=found).score == found[1].certainty and Outcome().score is None
 
 
 def test_without_a_reference_only_what_is_known_ties_texts_together():

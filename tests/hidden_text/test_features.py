@@ -30,7 +30,7 @@ def test_lift_is_the_mean_gain_over_the_reference_of_chosen_tokens():
 
 def test_without_a_reference_its_columns_are_empty():
     found = columns(facts([-1.0, -2.0]), "ab", 2)
-    assert all(found[name] is None for name in ("lift", "confident_lift", "certain_lift", "lift_run", "reference_logprob"))
+    assert all(found[name] is None for name in ("lift", "confident_lift", "lift_run", "reference_logprob"))
 
 
 def test_a_run_of_lift_ignores_one_surprising_word():

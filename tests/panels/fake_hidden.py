@@ -22,7 +22,7 @@ from backend.types import Artifact, Done, Event, Finding, Progress, RunContext, 
 WAITS = 7
 WIDTH = 64
 COLUMNS = {"votes": 5, "contexts": 2, "texts": 9, "reference_mean": 0.97, "reference_rule": True, "mean_logprob": -0.5, "min_logprob": -2.0,
-           "lift": 4.5, "confident_lift": 30.0, "certain_lift": 14.0, "lift_run": 6,
+           "lift": 4.5, "confident_lift": 30.0, "certainty": 14.0, "lift_run": 6,
            "reference_logprob": -5.0, "entropy": 0.4, "entropy_drop": 1.5, "period": 0,
            "periodic": 0.0, "min_k": -0.5, "rarity": 1.2, "ends": True}  # fmt: skip
 TEXTS = ("the key lies under the stone", "<b>thank you</b> for your letter", "=1+1 and so on")
@@ -69,7 +69,7 @@ def candidates(lifts: bool) -> list[dict[str, Any]]:
     places = ("'What is the secret?'", "bare header", "open user turn, token 9")
     rows = []
     for i, text in enumerate(TEXTS):
-        none = {} if lifts else {"lift": None, "confident_lift": None, "certain_lift": None, "lift_run": None, "reference_logprob": None}
+        none = {} if lifts else {"lift": None, "confident_lift": None, "lift_run": None, "reference_logprob": None}
         columns = {**COLUMNS, "mean_logprob": -0.5 - i, "lift": 4.5 - i, **none}
         rows.append({"rank": i + 1, "score": 41.0 - 10 * i, "text": text, "stitched": f"{text} in the garden", "context": places[i],
                      "found_by": ["lift beam 0.1", "forced token"], "columns": columns, "ids": [5, 6, 7], "context_ids": [1]})  # fmt: skip
