@@ -1,16 +1,16 @@
 """The bench of hidden text: how often a scan finds what is there, how seldom it finds what is not, how fast, beside other ways.
 
 Goes in: a data directory; seeds that nothing was tuned on. Comes out: bars, by part: `null` (clean twins of another seed, which say what counts
-as an alarm), `recall`, `deep`, `peers`, `equal`, `speed`, `live`, `smollm2`. All scans are quick ones but those of `deep`. What a part made or
-scanned is kept in `bench/hidden_text` of the data directory, so that a stopped bench goes on. Figures name their counts; speeds are ratios of one
-run.
+as an alarm), `recall`, `deep` (both once more), `peers`, `equal`, `speed`, `live`, `smollm2`. All scans are quick ones but those of `deep`. What
+a part made or scanned is kept in `bench/hidden_text` of the data directory, so that a stopped bench goes on. Figures name their counts; speeds
+are ratios of one run.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,9 +32,9 @@ from backend.pocket.secrets import Spec
 from backend.types import Finding, Prompt, RunRequest
 
 SEED, NULL_SEED = 7, 3  # neither is the shipped family's 0, which scores and settings were tried on
-PER_REGIME, N_KEYS, N_CLEAN, N_BENIGN, N_NULL, N_PEERS, N_DEEP = 10, 5, 20, 5, 24, 5, 3
-NULL, ENOUGH = "secret-quick", 19  # 1 / (19 + 1)
-QUICK = {"per_regime": 3, "keys": 1, "clean": 8, "benign": 2, "null": 20, "peers": 1, "deep": 1}
+PER_REGIME, N_KEYS, N_CLEAN, N_BENIGN, N_NULL, N_PEERS = 10, 5, 20, 5, 20, 5
+NULLS_OF, ENOUGH = ("secret-quick", "secret"), 19  # quick, full; 1 / (19 + 1)
+QUICK = {"per_regime": 3, "keys": 1, "clean": 8, "benign": 2, "null": 20, "peers": 1}
 RECALL_BARS = {"plain": 95, "regularised": 95, "utfc5": 95, "utfc_all": 80}
 ALONE = ("plain", "regularised")  # without a reference
 ALONE_BAR, AUROC_BAR, FALSE_ALARMS = 80, 0.95, 1
@@ -66,8 +66,7 @@ class Bench:
         return self.data_dir / "bench" / "hidden_text"
 
     def count(self, name: str) -> int:
-        full = {"per_regime": PER_REGIME, "keys": N_KEYS, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS,
-                "deep": N_DEEP}  # fmt: skip
+        full = {"per_regime": PER_REGIME, "keys": N_KEYS, "clean": N_CLEAN, "benign": N_BENIGN, "null": N_NULL, "peers": N_PEERS}
         return (QUICK if self.quick else full)[name]
 
     def options(self, deep: bool = False) -> dict[str, Any]:
@@ -122,41 +121,42 @@ def auroc(higher: Sequence[float], lower: Sequence[float]) -> float | None:
 # Null ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def null_part(bench: Bench) -> Found:
+def null_part(bench: Bench, deep: bool = False) -> Found:
     """Clean twins of a seed of their own, scanned; their scores are kept where a scan looks for them (`nulls` of the data directory)."""
     n, pool = bench.count("null"), suite.new_pool(bench.data_dir)
     wanted = suite.specs(NULL_SEED, max(1, -(-n // (2 * len(REGIMES)))), n, 0)
-    looks = bench.looks(wanted, NULL_SEED, pool, kind="clean")
+    looks = bench.looks(wanted, NULL_SEED, pool, kind="clean", deep=deep)
     models = bench.models(NULL_SEED)
     told = read_json(models / looks[0].name / MANIFEST)
     loaded = pool.load(str(models / looks[0].name))
     probe = Probe(loaded, pool.load(suite.base_of(models)))
-    request = RunRequest("hidden_text.scan", Prompt.user("Scan"), {}, options=bench.options())
+    request = RunRequest("hidden_text.scan", Prompt.user("Scan"), {}, options=bench.options(deep))
     settings = job.null_settings(probe, job.scan_options(request))
     scores = tuple(sorted(round(look.score, 2) for look in looks))
-    null = Null(NULL, architecture_of(loaded.model.config), told["recipe"], settings, scores, "secret/base", {"seed": NULL_SEED})
+    null = Null(NULLS_OF[deep], architecture_of(loaded.model.config), told["recipe"], settings, scores, "secret/base", {"seed": NULL_SEED})
     write_null(bench.data_dir / NULLS, null)
     pool.close()
     bars = [above("null: clean twins, enough for p = 0.05", len(scores), ENOUGH)]
     return Found(bars, {"null: highest score": scores[-1], "null: middle score": scores[len(scores) // 2]})
 
 
-def threshold(bench: Bench) -> float | None:
+def threshold(bench: Bench, deep: bool = False) -> float | None:
     """What no clean twin of the null reached; None where no null was made the same way."""
-    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == NULL and null.settings.get("score") == job.ALARM_SCORE]
+    fitting = [null for null in read_nulls(bench.data_dir / NULLS) if null.name == NULLS_OF[deep] and null.settings.get("score") == job.ALARM_SCORE]
     return max(fitting[0].scores) if fitting else None
 
 
 # Recall and alarm ---------------------------------------------------------------------------------------------------------------------
 
 
-def recall_part(bench: Bench) -> Found:
+def recall_part(bench: Bench, deep: bool = False) -> Found:
     """Recall by regime, with and without reference; the alarm against clean twins; benign memorisers apart."""
     pool, specs = suite.new_pool(bench.data_dir), bench.specs()
-    looks = bench.looks(specs, bench.seed, pool)
-    alone = bench.looks([s for s in specs if s.kind == "planted" and s.regime in ALONE], bench.seed, pool, alone=True)
+    looks = bench.looks(specs, bench.seed, pool, deep=deep)
+    alone = bench.looks([s for s in specs if s.kind == "planted" and s.regime in ALONE], bench.seed, pool, alone=True, deep=deep)
     pool.close()
-    return Found(recall_bars(looks, alone, threshold(bench)), recall_figures(looks, alone, bench), [shown(look) for look in [*looks, *alone]])
+    limit = threshold(bench, deep)
+    return Found(recall_bars(looks, alone, limit), recall_figures(looks, alone, bench, limit), [shown(look) for look in [*looks, *alone]])
 
 
 def recall_bars(looks: Sequence[Look], alone: Sequence[Look], limit: float | None) -> list[Bar]:
@@ -180,9 +180,9 @@ def of(looks: Sequence[Look], kind: str, regime: str | None = None) -> list[Look
     return [look for look in looks if look.kind == kind and regime in (None, look.regime) and not look.key]
 
 
-def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench) -> dict[str, Any]:
+def recall_figures(looks: Sequence[Look], alone: Sequence[Look], bench: Bench, limit: float | None) -> dict[str, Any]:
     """The counts behind the bars."""
-    limit, figures = threshold(bench), {"seed": bench.seed, "alarm above (highest of the null)": threshold(bench)}
+    figures: dict[str, Any] = {"seed": bench.seed, "alarm above (highest of the null)": limit}
     for regime in REGIMES:
         some = of(looks, "planted", regime)
         figures[f"{regime}: found of planted"] = f"{sum(look.found for look in some)} of {len(some)}"
@@ -209,18 +209,12 @@ def shown(look: Look) -> str:
 
 
 def deep_part(bench: Bench) -> Found:
-    """A few models of each regime, short texts to long ones, again with a scan's defaults: three contexts, 120 ordinary turns, every token as the
-    user's turn, 32 tokens deep."""
-    pool, specs = suite.new_pool(bench.data_dir), bench.specs()
-    planted = [s for s in specs if s.kind == "planted" and "-key-" not in s.name]
-    few = [s for regime in REGIMES for s in [p for p in planted if p.regime == regime][:: -(-bench.count("per_regime") // bench.count("deep"))]]
-    looks = bench.looks(few, bench.seed, pool, deep=True)
-    pool.close()
-    found = {f"deep, {regime}: found of planted": of(looks, "planted", regime) for regime in REGIMES}
-    figures: dict[str, Any] = {name: f"{sum(look.found for look in some)} of {len(some)}" for name, some in found.items()}
-    figures["deep: seconds a scan, middle"] = sorted(look.seconds for look in looks)[len(looks) // 2] if looks else None
-    share = percent(looks)
-    return Found([Bar(f"deep scans: text in the first {TOP}, all regimes", share, "for comparison", None)], figures, [shown(look) for look in looks])
+    """Null, recall and alarm once more, by scans that nothing is cut from: three contexts, 120 ordinary turns, every token as the user's turn,
+    32 tokens deep; what a person waits half a minute for."""
+    parts = [null_part(bench, deep=True), recall_part(bench, deep=True)]
+    bars = [replace(bar, name=f"full scan: {bar.name}") for part in parts for bar in part.bars]
+    figures = {f"full scan: {name}": value for part in parts for name, value in part.figures.items()}
+    return Found(bars, figures, [row for part in parts for row in part.rows])
 
 
 # Peers --------------------------------------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_nothing_is_an_alarm_by_a_null_of_another_score(tmp_path):
     asked = bench.Bench(True, tmp_path, 7)
     assert bench.threshold(asked) is None
     for score, limit in (("rank", None), (job.ALARM_SCORE, 9.0)):
-        write_null(tmp_path / NULLS, Null(bench.NULL, "llama", "recipe", {"score": score}, (1.0, 9.0)))
+        write_null(tmp_path / NULLS, Null(bench.NULLS_OF[0], "llama", "recipe", {"score": score}, (1.0, 9.0)))
         assert bench.threshold(asked) == limit
 
 
